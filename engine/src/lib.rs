@@ -1,1 +1,7 @@
-//! Engine.
+//! The engine of Sluice: everything that decides and does. It opens no listening socket and knows nothing of gRPC.
+//!
+//! The folders are the data flow: `domain` (pure rules), `provider` (outbound), `webhook` (inbound), `store` (the ledger),
+//! and the actors that move messages between them.
+
+pub mod domain;
+pub mod store;

@@ -1,0 +1,604 @@
+//! The state of one message: a register that its owner writes, and facts per attempt that are written once.
+//!
+//! What is shown is a pure function of both. Reports of the provider join: whatever their order and however often they come,
+//! the same set of them leads to the same end ([`MessageState::apply`]; checked exhaustively in `message_tests.rs`).
+
+use serde::{Deserialize, Serialize};
+
+use super::ids::LineKey;
+use super::stage::{End, Shown, Stage};
+use super::time::UnixMillis;
+
+/// Where the owner stands with the newest attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// No attempt is under way; `due_at` says when the next may leave (none: at once).
+    #[default]
+    Pending = 1,
+    /// The intent is durable, the outcome is not.
+    InFlight = 2,
+    /// The provider took it.
+    Accepted = 3,
+    /// Nobody works on the attempt any more and nobody knows its outcome; `due_at` ends the wait for an echo.
+    InDoubt = 4,
+    /// The wait is over: stands until somebody decides or a late echo resolves it.
+    Unconfirmed = 5,
+    /// Failed for good.
+    Failed = 6,
+}
+
+impl Phase {
+    /// The phase with this number.
+    pub fn from_number(number: u8) -> Option<Self> {
+        match number {
+            1 => Some(Self::Pending),
+            2 => Some(Self::InFlight),
+            3 => Some(Self::Accepted),
+            4 => Some(Self::InDoubt),
+            5 => Some(Self::Unconfirmed),
+            6 => Some(Self::Failed),
+            _ => None,
+        }
+    }
+
+    /// The name used in exports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::InFlight => "in_flight",
+            Self::Accepted => "accepted",
+            Self::InDoubt => "in_doubt",
+            Self::Unconfirmed => "unconfirmed",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// Why an attempt failed, as the provider said it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// The provider's code; 0 when it gave none (a transport failure, a decision of a person).
+    pub code: u32,
+    /// The error class of the provider's table that decided what followed (`recipient`, `campaign`, …).
+    pub class: Box<str>,
+    /// Short title.
+    pub title: Box<str>,
+    /// The provider's message, cut to [`Failure::TEXT_BYTES_MAX`].
+    pub message: Box<str>,
+    /// The provider's details, cut likewise.
+    pub details: Box<str>,
+}
+
+impl Failure {
+    /// Longest text kept of any field, in bytes: the ledger does not grow with a provider's mood.
+    pub const TEXT_BYTES_MAX: usize = 300;
+
+    /// Builds a failure, cutting each text to its bound.
+    pub fn new(code: u32, class: &str, title: &str, message: &str, details: &str) -> Self {
+        let cut = |text: &str| -> Box<str> { text[..text.floor_char_boundary(Self::TEXT_BYTES_MAX)].into() };
+        Self { code, class: cut(class), title: cut(title), message: cut(message), details: cut(details) }
+    }
+}
+
+/// When a report was first seen here, and the provider's own time for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seen {
+    /// First seen by this engine.
+    pub at: UnixMillis,
+    /// The provider's own time, in Unix seconds.
+    pub provider_at: Option<i64>,
+}
+
+/// The facts of one attempt. Each is written once; the first report of a kind stays.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attempt {
+    /// From 1.
+    pub number: u16,
+    /// The line it was meant for.
+    pub line: LineKey,
+    /// When the intent was written.
+    pub intent_at: UnixMillis,
+    /// When the intent was taken back, unused.
+    pub withdrawn_at: Option<UnixMillis>,
+    /// When the provider's 2xx came.
+    pub accepted_at: Option<UnixMillis>,
+    /// When its outcome became unclear.
+    pub doubt_at: Option<UnixMillis>,
+    /// The provider's id of the message.
+    pub provider_id: Option<Box<str>>,
+    /// First report of `sent`.
+    pub sent: Option<Seen>,
+    /// First report of `delivered`.
+    pub delivered: Option<Seen>,
+    /// First report of `read`.
+    pub read: Option<Seen>,
+    /// First report of failure, or the provider's refusal.
+    pub failed: Option<Seen>,
+    /// What the failure was (also of a refusal that is tried again).
+    pub failure: Option<Box<Failure>>,
+}
+
+impl Attempt {
+    fn new(number: u16, line: LineKey, at: UnixMillis) -> Self {
+        Self {
+            number,
+            line,
+            intent_at: at,
+            withdrawn_at: None,
+            accepted_at: None,
+            doubt_at: None,
+            provider_id: None,
+            sent: None,
+            delivered: None,
+            read: None,
+            failed: None,
+            failure: None,
+        }
+    }
+
+    /// How far this attempt got: the highest stage reported, skipped stages implied.
+    pub fn stage(&self) -> Stage {
+        if self.read.is_some() {
+            Stage::Read
+        } else if self.delivered.is_some() {
+            Stage::Delivered
+        } else if self.sent.is_some() {
+            Stage::Sent
+        } else {
+            Stage::Queued
+        }
+    }
+}
+
+/// What a provider reports of an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reported {
+    /// It left the provider.
+    Sent,
+    /// It reached the device.
+    Delivered,
+    /// It was opened.
+    Read,
+    /// It failed for good.
+    Failed,
+}
+
+/// What a person decides about an attempt in doubt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Decision {
+    /// It was sent.
+    ConfirmSent,
+    /// It was not sent, and shall not be.
+    ConfirmFailed,
+    /// Send it again, at the risk of a double.
+    SendAgain,
+}
+
+/// What happens to a message. Every change of the ledger is one of these.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// The attempt is about to be sent. Stands only on a pending message, with the next number.
+    Intent {
+        /// The number; one more than the newest attempt's.
+        attempt: u16,
+        /// The line it goes to.
+        line: LineKey,
+        /// Now.
+        at: UnixMillis,
+    },
+    /// The intent was not used: no byte left.
+    Withdrawn {
+        /// The attempt.
+        attempt: u16,
+        /// Now.
+        at: UnixMillis,
+    },
+    /// The provider answered 2xx.
+    Accepted {
+        /// The attempt.
+        attempt: u16,
+        /// Now.
+        at: UnixMillis,
+        /// The provider's id of the message.
+        provider_id: Box<str>,
+    },
+    /// It is known that the provider did not process the attempt; another follows.
+    NotProcessed {
+        /// The attempt.
+        attempt: u16,
+        /// Now.
+        at: UnixMillis,
+        /// What the provider said, if anything.
+        failure: Option<Box<Failure>>,
+        /// Whether the retry budget pays.
+        charged: bool,
+        /// When the next attempt may leave.
+        due_at: UnixMillis,
+    },
+    /// The provider refused the attempt for good, or the budget is spent.
+    Rejected {
+        /// The attempt.
+        attempt: u16,
+        /// Now.
+        at: UnixMillis,
+        /// What the provider said.
+        failure: Box<Failure>,
+    },
+    /// The outcome is unknown and nobody works on the attempt any more.
+    Doubt {
+        /// The attempt.
+        attempt: u16,
+        /// Now.
+        at: UnixMillis,
+        /// When the wait for an echo ends.
+        due_at: UnixMillis,
+    },
+    /// The provider reports a stage or a failure.
+    Report {
+        /// The attempt, from the echoed correlation id.
+        attempt: u16,
+        /// Now.
+        at: UnixMillis,
+        /// What is reported.
+        what: Reported,
+        /// The provider's own time, Unix seconds.
+        provider_at: Option<i64>,
+        /// The provider's id of the message.
+        provider_id: Option<Box<str>>,
+        /// With `Failed`: why.
+        failure: Option<Box<Failure>>,
+    },
+    /// The wait for an echo is over.
+    DoubtExpired {
+        /// Now.
+        at: UnixMillis,
+        /// At least once: another attempt follows. At most once: stands as unconfirmed.
+        resend: bool,
+    },
+    /// Somebody decided about an attempt in doubt or unconfirmed.
+    Resolved {
+        /// What was decided.
+        decision: Decision,
+        /// Now.
+        at: UnixMillis,
+    },
+}
+
+impl Event {
+    /// The attempt that the event is about; `None` where it is about the newest, whichever that is.
+    pub fn attempt(&self) -> Option<u16> {
+        match self {
+            Self::Intent { attempt, .. }
+            | Self::Withdrawn { attempt, .. }
+            | Self::Accepted { attempt, .. }
+            | Self::NotProcessed { attempt, .. }
+            | Self::Rejected { attempt, .. }
+            | Self::Doubt { attempt, .. }
+            | Self::Report { attempt, .. } => Some(*attempt),
+            Self::DoubtExpired { .. } | Self::Resolved { .. } => None,
+        }
+    }
+}
+
+/// What an event did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Applied {
+    /// Something was learnt or moved; the message must be written.
+    Changed,
+    /// Nothing new: a duplicate, or a decision that no longer applies.
+    NoChange,
+    /// The event does not fit the state: an intent on a message that is not pending, or an attempt never made.
+    Refused,
+}
+
+/// The state of one message in the ledger.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct MessageState {
+    /// Where the owner stands.
+    pub phase: Phase,
+    /// What the retry budget has paid.
+    pub retries: u8,
+    /// Pending: when the next attempt may leave. In doubt: when the wait for an echo ends.
+    pub due_at: Option<UnixMillis>,
+    /// Somebody decided "send again": it leaves although its campaign has ended.
+    pub again: bool,
+    /// The highest stage that any attempt reached.
+    pub reached: Stage,
+    /// Some attempt was accepted by the provider.
+    pub accepted: bool,
+    /// An attempt both failed and was delivered.
+    pub conflict: bool,
+    /// An older attempt turned out to be sent after a newer one had left: the recipient has it twice.
+    pub doubled: bool,
+    /// The newest attempt.
+    pub newest: Option<Attempt>,
+    /// Older attempts, oldest first. The store loads them only for an event about one of them.
+    pub older: Vec<Attempt>,
+}
+
+/// What a tally counts of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Facets {
+    /// The shown status.
+    pub shown: Shown,
+    /// The highest stage reached.
+    pub reached: Stage,
+    /// Accepted by the provider at some time.
+    pub accepted: bool,
+    /// Failed and delivered.
+    pub conflict: bool,
+    /// Sent twice.
+    pub doubled: bool,
+    /// In flight: an intent without outcome.
+    pub open: bool,
+    /// Code of the failure that is shown.
+    pub failure_code: Option<u32>,
+}
+
+impl Facets {
+    /// The facets of a recipient that has no row yet.
+    pub fn untouched(end: Option<End>) -> Self {
+        MessageState::default().facets(end)
+    }
+}
+
+impl MessageState {
+    /// What is shown, given how the campaign ended (if it did).
+    pub fn shown(&self, end: Option<End>) -> Shown {
+        match self.phase {
+            Phase::Pending => match end {
+                Some(end) if !self.again => end.into(),
+                _ => Shown::Pending,
+            },
+            Phase::InFlight => Shown::Queued,
+            Phase::InDoubt => Shown::InDoubt,
+            Phase::Unconfirmed => Shown::Unconfirmed,
+            Phase::Failed => Shown::Failed,
+            Phase::Accepted => self.newest.as_ref().map_or(Shown::Queued, |newest| {
+                // A newest attempt that never left has nothing to show: an older one made the message sent.
+                let left = newest.accepted_at.is_some() || newest.stage() > Stage::Queued;
+                if left { newest.stage().into() } else { self.reached.into() }
+            }),
+        }
+    }
+
+    /// What the tallies count.
+    pub fn facets(&self, end: Option<End>) -> Facets {
+        let shown = self.shown(end);
+        Facets {
+            shown,
+            reached: self.reached,
+            accepted: self.accepted,
+            conflict: self.conflict,
+            doubled: self.doubled,
+            open: self.phase == Phase::InFlight,
+            failure_code: (shown == Shown::Failed)
+                .then(|| self.newest.as_ref().and_then(|a| a.failure.as_ref()).map_or(0, |f| f.code)),
+        }
+    }
+
+    /// The number that the next intent carries.
+    pub fn next_attempt(&self) -> u16 {
+        self.newest.as_ref().map_or(1, |a| a.number.saturating_add(1))
+    }
+
+    /// Applies one event. `end` is the campaign's end: an intent does not stand on a message that is shown as cancelled or expired.
+    pub fn apply(&mut self, event: Event, end: Option<End>) -> Applied {
+        let applied = match event {
+            Event::Intent { attempt, line, at } => self.intent(attempt, line, at, end),
+            Event::Withdrawn { attempt, at } => self.withdrawn(attempt, at),
+            Event::Accepted { attempt, at, provider_id } => self.accepted(attempt, at, provider_id),
+            Event::NotProcessed { attempt, at: _, failure, charged, due_at } => {
+                self.not_processed(attempt, failure, charged, due_at)
+            }
+            Event::Rejected { attempt, at, failure } => self.rejected(attempt, at, failure),
+            Event::Doubt { attempt, at, due_at } => self.doubt(attempt, at, due_at),
+            Event::Report { attempt, at, what, provider_at, provider_id, failure } => {
+                self.report(attempt, Seen { at, provider_at }, what, provider_id, failure)
+            }
+            Event::DoubtExpired { at, resend } => self.doubt_expired(at, resend),
+            Event::Resolved { decision, at } => self.resolved(decision, at),
+        };
+        self.assert_sound();
+        applied
+    }
+
+    fn intent(&mut self, attempt: u16, line: LineKey, at: UnixMillis, end: Option<End>) -> Applied {
+        if self.shown(end) != Shown::Pending || attempt != self.next_attempt() {
+            return Applied::Refused;
+        }
+        if let Some(newest) = self.newest.replace(Attempt::new(attempt, line, at)) {
+            self.older.push(newest);
+        }
+        self.phase = Phase::InFlight;
+        self.due_at = None;
+        self.again = false;
+        Applied::Changed
+    }
+
+    /// The newest attempt, if it has this number and is still without outcome.
+    fn open(&mut self, attempt: u16) -> Option<&mut Attempt> {
+        let open = self.phase == Phase::InFlight;
+        self.newest.as_mut().filter(|a| open && a.number == attempt)
+    }
+
+    fn find(&mut self, attempt: u16) -> Option<&mut Attempt> {
+        match &mut self.newest {
+            Some(newest) if newest.number == attempt => Some(newest),
+            _ => self.older.iter_mut().find(|a| a.number == attempt),
+        }
+    }
+
+    fn is_newest(&self, attempt: u16) -> bool {
+        self.newest.as_ref().is_some_and(|a| a.number == attempt)
+    }
+
+    fn withdrawn(&mut self, attempt: u16, at: UnixMillis) -> Applied {
+        let Some(open) = self.open(attempt) else { return Applied::NoChange };
+        open.withdrawn_at = Some(at);
+        self.phase = Phase::Pending;
+        self.due_at = Some(at);
+        Applied::Changed
+    }
+
+    fn accepted(&mut self, attempt: u16, at: UnixMillis, provider_id: Box<str>) -> Applied {
+        let Some(facts) = self.find(attempt) else { return Applied::Refused };
+        if facts.accepted_at.is_some() {
+            return Applied::NoChange;
+        }
+        facts.accepted_at = Some(at);
+        facts.provider_id.get_or_insert(provider_id);
+        self.accepted = true;
+        if self.is_newest(attempt) && matches!(self.phase, Phase::InFlight | Phase::InDoubt | Phase::Unconfirmed) {
+            self.settle_in(Phase::Accepted);
+        }
+        Applied::Changed
+    }
+
+    fn settle_in(&mut self, phase: Phase) {
+        self.phase = phase;
+        self.due_at = None;
+        self.again = false;
+    }
+
+    fn not_processed(
+        &mut self,
+        attempt: u16,
+        failure: Option<Box<Failure>>,
+        charged: bool,
+        due_at: UnixMillis,
+    ) -> Applied {
+        let Some(open) = self.open(attempt) else { return Applied::NoChange };
+        open.failure = failure;
+        self.phase = Phase::Pending;
+        self.due_at = Some(due_at);
+        self.retries = self.retries.saturating_add(u8::from(charged));
+        Applied::Changed
+    }
+
+    fn rejected(&mut self, attempt: u16, at: UnixMillis, failure: Box<Failure>) -> Applied {
+        let Some(open) = self.open(attempt) else { return Applied::NoChange };
+        open.failed = Some(Seen { at, provider_at: None });
+        open.failure = Some(failure);
+        self.settle_in(Phase::Failed);
+        Applied::Changed
+    }
+
+    fn doubt(&mut self, attempt: u16, at: UnixMillis, due_at: UnixMillis) -> Applied {
+        let Some(open) = self.open(attempt) else { return Applied::NoChange };
+        open.doubt_at = Some(at);
+        self.phase = Phase::InDoubt;
+        self.due_at = Some(due_at);
+        Applied::Changed
+    }
+
+    /// The join. A report for the newest attempt decides the message; one for an older attempt is kept beside it, cancels a
+    /// waiting retry, and shows a double where the newer attempt had left.
+    fn report(
+        &mut self,
+        attempt: u16,
+        seen: Seen,
+        what: Reported,
+        provider_id: Option<Box<str>>,
+        failure: Option<Box<Failure>>,
+    ) -> Applied {
+        let Some(facts) = self.find(attempt) else { return Applied::Refused };
+        let fact = match what {
+            Reported::Sent => &mut facts.sent,
+            Reported::Delivered => &mut facts.delivered,
+            Reported::Read => &mut facts.read,
+            Reported::Failed => &mut facts.failed,
+        };
+        let fresh = fact.is_none();
+        let learns_id = facts.provider_id.is_none() && provider_id.is_some();
+        if !fresh && !learns_id {
+            return Applied::NoChange;
+        }
+        if fresh {
+            *fact = Some(seen);
+            if what == Reported::Failed && failure.is_some() {
+                facts.failure = failure;
+            }
+        }
+        if learns_id {
+            facts.provider_id = provider_id;
+        }
+        let stage = facts.stage();
+        let conflict = facts.failed.is_some() && stage >= Stage::Delivered;
+        self.reached = self.reached.max(stage);
+        self.conflict |= conflict;
+        // A report is also the provider's word that it took the message.
+        self.accepted = true;
+        if self.is_newest(attempt) {
+            let failed = self.newest.as_ref().is_some_and(|a| a.failed.is_some());
+            self.settle_in(if failed { Phase::Failed } else { Phase::Accepted });
+        } else if what != Reported::Failed {
+            if self.phase == Phase::Pending {
+                // The newest attempt did not leave (withdrawn, refused, or not yet made): nothing needs to be sent any more.
+                self.settle_in(Phase::Accepted);
+            } else {
+                self.doubled = true;
+            }
+        }
+        Applied::Changed
+    }
+
+    fn doubt_expired(&mut self, at: UnixMillis, resend: bool) -> Applied {
+        if self.phase != Phase::InDoubt {
+            return Applied::NoChange;
+        }
+        if resend {
+            self.phase = Phase::Pending;
+            self.due_at = Some(at);
+        } else {
+            self.settle_in(Phase::Unconfirmed);
+        }
+        Applied::Changed
+    }
+
+    fn resolved(&mut self, decision: Decision, at: UnixMillis) -> Applied {
+        if !matches!(self.phase, Phase::InDoubt | Phase::Unconfirmed) {
+            return Applied::NoChange;
+        }
+        let Some(newest) = &mut self.newest else { return Applied::Refused };
+        match decision {
+            Decision::ConfirmSent => {
+                newest.sent.get_or_insert(Seen { at, provider_at: None });
+                self.reached = self.reached.max(Stage::Sent);
+                self.accepted = true;
+                self.settle_in(Phase::Accepted);
+            }
+            Decision::ConfirmFailed => {
+                newest.failed.get_or_insert(Seen { at, provider_at: None });
+                newest.failure.get_or_insert_with(|| {
+                    Box::new(Failure::new(0, "decided", "confirmed failed", "confirmed as failed by a person", ""))
+                });
+                self.settle_in(Phase::Failed);
+            }
+            Decision::SendAgain => {
+                self.settle_in(Phase::Pending);
+                self.again = true;
+                self.due_at = Some(at);
+            }
+        }
+        Applied::Changed
+    }
+
+    /// What must hold after every event; cheap enough to stay on in release, since it guards counts and doubles.
+    fn assert_sound(&self) {
+        let waits = matches!(self.phase, Phase::Pending | Phase::InDoubt);
+        assert!(waits || self.due_at.is_none(), "only what waits is due: {self:?}");
+        assert!(!self.again || self.phase == Phase::Pending, "only a pending message is to be sent again: {self:?}");
+        assert!(
+            self.newest.is_some() || self.phase == Phase::Pending,
+            "a message that was never tried is pending: {self:?}"
+        );
+    }
+}
+
+#[cfg(test)]
+#[path = "message_tests.rs"]
+mod tests;

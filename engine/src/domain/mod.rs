@@ -1,0 +1,9 @@
+//! The pure core: rules on plain data, with time passed in. No input, no output, no clock of its own.
+
+pub mod campaign;
+pub mod ids;
+pub mod line;
+pub mod message;
+pub mod stage;
+pub mod tally;
+pub mod time;
