@@ -1,10 +1,14 @@
-//! The gRPC contract of Sluice.
+//! The gRPC contract of Sluice: generated types, clients and servers, and the descriptor that reflection and tests read.
+//!
+//! The contract itself, documented field by field, is `proto/sluice/v1/*.proto`. What holds for every call (tenant, ids, repeats,
+//! pages, filters, errors) stands at the top of `common.proto`.
 
 /// Version 1 of the contract.
-#[allow(missing_docs)]
+#[allow(missing_docs, clippy::all, unreachable_pub)]
 pub mod v1 {
     tonic::include_proto!("sluice.v1");
 }
 
-/// The file descriptor set, for reflection and for tests that walk every RPC.
-pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/sluice_descriptor.bin"));
+/// The encoded `google.protobuf.FileDescriptorSet` of the contract and what it imports, for reflection and for tests that walk every RPC.
+pub const FILE_DESCRIPTOR_SET: &[u8] =
+    include_bytes!(concat!(env!("OUT_DIR"), "/sluice_descriptor.bin"));
