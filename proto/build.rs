@@ -19,12 +19,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     let descriptors = protox::compile(FILES, ["."])?;
     let out = std::path::PathBuf::from(std::env::var("OUT_DIR")?);
-    std::fs::write(
-        out.join("sluice_descriptor.bin"),
-        descriptors.encode_to_vec(),
-    )?;
-    tonic_prost_build::configure()
-        .bytes(".sluice.v1")
-        .compile_fds(descriptors)?;
+    std::fs::write(out.join("sluice_descriptor.bin"), descriptors.encode_to_vec())?;
+    tonic_prost_build::configure().bytes(".sluice.v1").compile_fds(descriptors)?;
     Ok(())
 }

@@ -3,5 +3,6 @@
 //! The folders are the data flow: `domain` (pure rules), `provider` (outbound), `webhook` (inbound), `store` (the ledger),
 //! and the actors that move messages between them.
 
+pub mod control;
 pub mod domain;
 pub mod store;

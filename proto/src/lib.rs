@@ -10,5 +10,4 @@ pub mod v1 {
 }
 
 /// The encoded `google.protobuf.FileDescriptorSet` of the contract and what it imports, for reflection and for tests that walk every RPC.
-pub const FILE_DESCRIPTOR_SET: &[u8] =
-    include_bytes!(concat!(env!("OUT_DIR"), "/sluice_descriptor.bin"));
+pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/sluice_descriptor.bin"));
