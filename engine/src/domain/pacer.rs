@@ -1,0 +1,153 @@
+//! A campaign's own rate: a mean with a named burst, kept by a leaky bucket.
+//!
+//! The bucket's arithmetic loses about half a millisecond at each refill, so refills are at least [`INTERVAL_MIN`] apart: at
+//! 100 ms that is half a per cent. It is only ever asked without waiting, by the one actor that owns it; a new rate is
+//! a new bucket that takes the old one's balance along.
+
+use std::time::Duration;
+
+use leaky_bucket::RateLimiter;
+
+use super::campaign::Rate;
+
+/// Shortest time between two refills.
+pub const INTERVAL_MIN: Duration = Duration::from_millis(100);
+/// Longest time between two refills where a shorter one would not hit the rate within 0.15 %.
+const INTERVAL_MAX_MS: u64 = 2_000;
+
+/// The bucket of one campaign.
+#[derive(Debug)]
+pub struct Pacer {
+    bucket: Option<RateLimiter>,
+    rate: Option<Rate>,
+    interval: Duration,
+}
+
+/// Refill and interval (milliseconds) that come nearest to the rate.
+fn refill(rate: &Rate) -> (usize, u64) {
+    let span = u64::try_from(rate.per.span().as_millis()).unwrap_or(u64::MAX);
+    let count = u64::from(rate.count.max(1));
+    if count * INTERVAL_MAX_MS < span {
+        // Slower than one in two seconds: one token at a time.
+        return (1, span / count);
+    }
+    let mut best = (u64::MAX, 1, span / count);
+    let shortest = (u64::try_from(INTERVAL_MIN.as_millis()).unwrap_or(100)).max(span / count);
+    for interval in shortest..=INTERVAL_MAX_MS.max(shortest) {
+        let tokens = (count * interval + span / 2) / span;
+        // Error of the rate in parts per million.
+        let error = (tokens * span).abs_diff(count * interval) * 1_000_000 / (count * interval);
+        if tokens > 0 && error < best.0 {
+            best = (error, tokens, interval);
+            if error <= 1_500 {
+                break;
+            }
+        }
+    }
+    (usize::try_from(best.1).unwrap_or(usize::MAX), best.2)
+}
+
+impl Pacer {
+    /// A bucket for this rate; `None` never binds. It begins with one refill.
+    pub fn new(rate: Option<Rate>) -> Self {
+        Self::build(rate, None)
+    }
+
+    fn build(rate: Option<Rate>, balance: Option<usize>) -> Self {
+        let Some(wanted) = rate else {
+            return Self { bucket: None, rate, interval: INTERVAL_MIN };
+        };
+        let (tokens, interval_ms) = refill(&wanted);
+        let max = wanted.burst.map_or(tokens.saturating_mul(2), |b| b as usize).max(tokens);
+        let interval = Duration::from_millis(interval_ms);
+        let bucket = RateLimiter::builder()
+            .refill(tokens)
+            .interval(interval)
+            .initial(balance.unwrap_or(tokens).min(max))
+            .max(max)
+            .fair(true)
+            .build();
+        Self { bucket: Some(bucket), rate, interval }
+    }
+
+    /// Changes the rate, keeping what had been saved up within the new burst.
+    pub fn set(&mut self, rate: Option<Rate>) {
+        if rate != self.rate {
+            let balance = self.bucket.as_ref().map(RateLimiter::balance);
+            *self = Self::build(rate, balance);
+        }
+    }
+
+    /// Whether the campaign has a rate of its own.
+    pub fn is_limited(&self) -> bool {
+        self.bucket.is_some()
+    }
+
+    /// How long until the next refill at most: when to ask again.
+    pub fn interval(&self) -> Duration {
+        self.interval
+    }
+
+    /// Takes up to `want` permits without waiting.
+    pub fn take(&mut self, want: u32) -> u32 {
+        let Some(bucket) = &self.bucket else { return want };
+        // The first try refreshes the balance.
+        if want == 0 || !bucket.try_acquire(1) {
+            return 0;
+        }
+        let more = bucket.balance().min(want as usize - 1);
+        let took = if more > 0 && bucket.try_acquire(more) { more } else { 0 };
+        u32::try_from(1 + took).unwrap_or(want)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::campaign::RateUnit;
+
+    fn rate(count: u32, per: RateUnit) -> Rate {
+        Rate { count, per, burst: None }
+    }
+
+    /// Mean over `span` of paused time, asked every 5 ms as the actor does.
+    async fn mean(rate: Rate, span: Duration) -> f64 {
+        let mut pacer = Pacer::new(Some(rate));
+        pacer.take(u32::MAX);
+        let mut took = 0_u64;
+        let start = tokio::time::Instant::now();
+        while start.elapsed() < span {
+            tokio::time::advance(Duration::from_millis(5)).await;
+            took += u64::from(pacer.take(100_000));
+        }
+        took as f64 / start.elapsed().as_secs_f64()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_mean_is_within_one_per_cent() {
+        for count in [7, 33, 80, 333, 550, 1_000, 9_999] {
+            let mean = mean(rate(count, RateUnit::Second), Duration::from_secs(60)).await;
+            assert!((mean / f64::from(count) - 1.0).abs() < 0.01, "{count}/s ran at {mean}");
+        }
+        for count in [10, 100, 1_000] {
+            let mean = mean(rate(count, RateUnit::Minute), Duration::from_secs(600)).await * 60.0;
+            assert!((mean / f64::from(count) - 1.0).abs() < 0.01, "{count}/min ran at {mean}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_burst_is_the_named_one() {
+        let mut pacer = Pacer::new(Some(Rate { count: 100, per: RateUnit::Second, burst: Some(50) }));
+        tokio::time::advance(Duration::from_secs(60)).await;
+        assert_eq!(pacer.take(1_000), 50);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_new_rate_takes_no_more_than_its_own_burst_along() {
+        let mut pacer = Pacer::new(Some(rate(10_000, RateUnit::Second)));
+        pacer.set(Some(rate(10, RateUnit::Second)));
+        assert!(pacer.take(1_000) <= 4);
+        pacer.set(None);
+        assert_eq!(pacer.take(1_000), 1_000);
+    }
+}
