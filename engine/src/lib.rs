@@ -6,3 +6,6 @@
 pub mod control;
 pub mod domain;
 pub mod store;
+//! Engine.
+
+pub mod domain;

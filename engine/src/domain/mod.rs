@@ -12,3 +12,12 @@ pub mod share;
 pub mod stage;
 pub mod tally;
 pub mod time;
+//! Pure rules: no I/O, no clock; time and randomness are passed in.
+
+pub mod backoff;
+pub mod correlation;
+pub mod escape;
+pub mod phone;
+pub mod provider_kind;
+pub mod sms_parts;
+pub mod template;
