@@ -9,3 +9,4 @@ pub mod store;
 //! Engine.
 
 pub mod domain;
+pub mod webhook;
