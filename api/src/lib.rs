@@ -1,1 +1,5 @@
-//! Api.
+//! The server `sluice`: gRPC front, webhook endpoint, metrics page, configuration, command line.
+//!
+//! Everything that decides lives in `sluice_engine`; this crate maps between the world and the engine.
+
+pub mod auth;
