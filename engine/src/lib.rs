@@ -6,7 +6,4 @@
 pub mod control;
 pub mod domain;
 pub mod store;
-//! Engine.
-
-pub mod domain;
 pub mod webhook;

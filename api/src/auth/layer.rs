@@ -50,7 +50,11 @@ impl AuthLayer {
 }
 
 fn refuse(code: tonic::Code, text: &str, reason: &str) -> Status {
-    Status::with_error_details(code, text, ErrorDetails::with_error_info(reason, "sluice", std::collections::HashMap::new()))
+    Status::with_error_details(
+        code,
+        text,
+        ErrorDetails::with_error_info(reason, "sluice", std::collections::HashMap::new()),
+    )
 }
 
 /// The token of the one `authorization` header.

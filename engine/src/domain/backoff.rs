@@ -17,10 +17,7 @@ pub struct Backoff {
 impl Default for Backoff {
     /// 2 s doubling to at most 5 min: five tries reach over about half a minute on average.
     fn default() -> Self {
-        Self {
-            base: Duration::from_secs(2),
-            cap: Duration::from_secs(300),
-        }
+        Self { base: Duration::from_secs(2), cap: Duration::from_secs(300) }
     }
 }
 

@@ -70,9 +70,7 @@ impl CorrelationKey {
         // does with a shorter key.
         let mut block = [0u8; 64];
         block[..32].copy_from_slice(&secret);
-        Self {
-            keyed: <Hmac<Sha256> as Mac>::new(&block.into()),
-        }
+        Self { keyed: <Hmac<Sha256> as Mac>::new(&block.into()) }
     }
 
     /// The id of one attempt.
@@ -140,14 +138,7 @@ mod tests {
     fn refuses_what_it_did_not_make() {
         let id = key(1).encode(1, 2, 3);
         assert_eq!(key(2).decode(id.as_str()), None, "another installation");
-        for text in [
-            "",
-            "x",
-            &"A".repeat(28),
-            &"=".repeat(28),
-            &format!("{id}A"),
-            &"é".repeat(14),
-        ] {
+        for text in ["", "x", &"A".repeat(28), &"=".repeat(28), &format!("{id}A"), &"é".repeat(14)] {
             assert_eq!(key(1).decode(text), None, "{text:?}");
         }
     }

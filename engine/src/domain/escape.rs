@@ -22,20 +22,14 @@ const FORM_PLAIN: [bool; 256] = {
     let mut plain = [false; 256];
     let mut byte = 0;
     while byte < 128 {
-        plain[byte] =
-            (byte as u8).is_ascii_alphanumeric() || matches!(byte as u8, b'*' | b'-' | b'.' | b'_');
+        plain[byte] = (byte as u8).is_ascii_alphanumeric() || matches!(byte as u8, b'*' | b'-' | b'.' | b'_');
         byte += 1;
     }
     plain
 };
 
 /// Calls `odd` for each byte that is not plain, and copies the runs between.
-fn runs(
-    bytes: &[u8],
-    plain: &[bool; 256],
-    out: &mut Vec<u8>,
-    mut odd: impl FnMut(u8, &mut Vec<u8>),
-) {
+fn runs(bytes: &[u8], plain: &[bool; 256], out: &mut Vec<u8>, mut odd: impl FnMut(u8, &mut Vec<u8>)) {
     let mut start = 0;
     for (place, &byte) in bytes.iter().enumerate() {
         if !plain[usize::from(byte)] {
@@ -98,11 +92,7 @@ fn percent(byte: u8, out: &mut Vec<u8>) {
     if byte == b' ' {
         out.push(b'+');
     } else {
-        out.extend_from_slice(&[
-            b'%',
-            HEX[usize::from(byte >> 4)],
-            HEX[usize::from(byte & 15)],
-        ]);
+        out.extend_from_slice(&[b'%', HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
     }
 }
 
@@ -119,19 +109,13 @@ mod tests {
 
     /// Reads a form value back with the percent-encoding crate.
     fn unform(text: &str) -> String {
-        percent_encoding::percent_decode_str(&text.replace('+', " "))
-            .decode_utf8()
-            .unwrap()
-            .into_owned()
+        percent_encoding::percent_decode_str(&text.replace('+', " ")).decode_utf8().unwrap().into_owned()
     }
 
     #[test]
     fn fixed_cases() {
         assert_eq!(through(json, "a\"b\\c\nd\u{1}é"), "a\\\"b\\\\c\\nd\\u0001é");
-        assert_eq!(
-            through(form, "a b+c&d=é~*-._"),
-            "a+b%2Bc%26d%3D%C3%A9%7E*-._"
-        );
+        assert_eq!(through(form, "a b+c&d=é~*-._"), "a+b%2Bc%26d%3D%C3%A9%7E*-._");
         assert_eq!(through(json_in_form, "a \"b\"\n"), "a+%5C%22b%5C%22%5Cn");
     }
 

@@ -3,35 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::ids::{AccountId, LineId, LineKey, PoolId, TenantId};
+pub use super::provider_kind::ProviderKind;
 use super::time::UnixMillis;
-
-/// Through which provider, and by which channel, a line sends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ProviderKind {
-    /// WhatsApp through Meta's Cloud API.
-    Meta,
-    /// SMS through Twilio; its ceiling counts SMS parts.
-    TwilioSms,
-    /// WhatsApp through Twilio.
-    TwilioWhatsapp,
-}
-
-impl ProviderKind {
-    /// The name used in answers, metrics and documents.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Meta => "meta",
-            Self::TwilioSms => "twilio_sms",
-            Self::TwilioWhatsapp => "twilio_whatsapp",
-        }
-    }
-
-    /// SMS has no read receipts: `delivered` is its last status.
-    pub fn delivered_is_final(self) -> bool {
-        self == Self::TwilioSms
-    }
-}
 
 /// Who the line is at the provider. Unique in the installation, so that nobody doubles its ceiling.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -69,9 +69,7 @@ pub enum PhoneError {
     #[error("the country code is not one to three digits")]
     CountryCode,
     /// National part with a trunk zero that the phone library does not know how to drop.
-    #[error(
-        "the national number starts with a zero that does not belong there; leave the trunk prefix out"
-    )]
+    #[error("the national number starts with a zero that does not belong there; leave the trunk prefix out")]
     TrunkZero,
 }
 
@@ -129,10 +127,7 @@ impl Address {
                 '0'..='9' => joined.push(found),
                 ' ' | '-' | '.' | '(' | ')' | '/' | '\u{a0}' => {}
                 _ => {
-                    return Err(PhoneError::NotADigit {
-                        position: position + 1,
-                        found,
-                    });
+                    return Err(PhoneError::NotADigit { position: position + 1, found });
                 }
             }
         }
@@ -148,11 +143,7 @@ impl Address {
 
     /// The address whose digits spell this number; `None` when it has fewer than 8 or more than 15.
     pub const fn from_number(number: u64) -> Option<Self> {
-        if number >= 10_000_000 && number < 1_000_000_000_000_000 {
-            Some(Self(number))
-        } else {
-            None
-        }
+        if number >= 10_000_000 && number < 1_000_000_000_000_000 { Some(Self(number)) } else { None }
     }
 
     /// The number its digits spell: between 10^7 and 10^15 - 1.
@@ -171,10 +162,7 @@ impl Address {
             rest /= 10;
         }
         // The bytes before the first digit are still `+`.
-        AddressText {
-            bytes,
-            start: (start - 1) as u8,
-        }
+        AddressText { bytes, start: (start - 1) as u8 }
     }
 
     fn from_ascii(digits: &[u8]) -> Option<Self> {
@@ -197,10 +185,7 @@ impl Address {
 fn reason(text: &str, skip: usize) -> PhoneError {
     let rest = &text[skip..];
     if let Some((position, found)) = rest.chars().enumerate().find(|(_, c)| !c.is_ascii_digit()) {
-        return PhoneError::NotADigit {
-            position: position + skip + 1,
-            found,
-        };
+        return PhoneError::NotADigit { position: position + skip + 1, found };
     }
     match rest.len() {
         0 => PhoneError::Empty,
@@ -305,10 +290,7 @@ impl FromStr for Region {
         if text.len() != 2 {
             return Err(unknown());
         }
-        text.to_ascii_uppercase()
-            .parse()
-            .map(Self)
-            .map_err(|_| unknown())
+        text.to_ascii_uppercase().parse().map(Self).map_err(|_| unknown())
     }
 }
 
@@ -328,8 +310,7 @@ impl fmt::Debug for Region {
 ///
 /// Call it away from the async runtime when the first campaign that names a region is created, or the first row pays for it.
 pub fn warm_up() {
-    let _ =
-        phonenumber::parse(Some(country::Id::US), "201 555 0123").map(|number| number.is_valid());
+    let _ = phonenumber::parse(Some(country::Id::US), "201 555 0123").map(|number| number.is_valid());
 }
 
 #[cfg(test)]
@@ -354,34 +335,10 @@ mod tests {
             ("+0555010012", PhoneError::LeadingZero),
             ("+1555010", PhoneError::TooShort { digits: 7 }),
             ("+9991234567890123", PhoneError::TooLong { digits: 16 }),
-            (
-                "+1555 0100",
-                PhoneError::NotADigit {
-                    position: 6,
-                    found: ' ',
-                },
-            ),
-            (
-                "+1555010é",
-                PhoneError::NotADigit {
-                    position: 9,
-                    found: 'é',
-                },
-            ),
-            (
-                "++15550100",
-                PhoneError::NotADigit {
-                    position: 2,
-                    found: '+',
-                },
-            ),
-            (
-                "+١٢٣٤٥٦٧٨",
-                PhoneError::NotADigit {
-                    position: 2,
-                    found: '١',
-                },
-            ),
+            ("+1555 0100", PhoneError::NotADigit { position: 6, found: ' ' }),
+            ("+1555010é", PhoneError::NotADigit { position: 9, found: 'é' }),
+            ("++15550100", PhoneError::NotADigit { position: 2, found: '+' }),
+            ("+١٢٣٤٥٦٧٨", PhoneError::NotADigit { position: 2, found: '١' }),
         ];
         for (text, error) in cases {
             assert_eq!(Address::parse_e164(text), Err(error), "{text:?}");
@@ -391,40 +348,18 @@ mod tests {
     #[test]
     fn national_formats_need_a_region() {
         let us = Some(region("us"));
-        assert_eq!(
-            Address::parse("(201) 555-0123", None),
-            Err(PhoneError::NoPlus)
-        );
-        assert_eq!(
-            Address::parse(" (201) 555-0123 ", us).unwrap().to_string(),
-            "+12015550123"
-        );
-        assert_eq!(
-            Address::parse("030 123456", Some(region("DE")))
-                .unwrap()
-                .to_string(),
-            "+4930123456"
-        );
+        assert_eq!(Address::parse("(201) 555-0123", None), Err(PhoneError::NoPlus));
+        assert_eq!(Address::parse(" (201) 555-0123 ", us).unwrap().to_string(), "+12015550123");
+        assert_eq!(Address::parse("030 123456", Some(region("DE"))).unwrap().to_string(), "+4930123456");
         assert_eq!(
             Address::parse("+49 30 123456", us).unwrap().to_string(),
             "+4930123456",
             "international with spaces"
         );
-        assert_eq!(
-            Address::parse("hello", us),
-            Err(PhoneError::NotOfRegion {
-                region: region("US")
-            })
-        );
+        assert_eq!(Address::parse("hello", us), Err(PhoneError::NotOfRegion { region: region("US") }));
         // Generated numbers pass whatever the region says: the bytes decide first.
-        assert_eq!(
-            Address::parse("+999000000001", us).unwrap().to_string(),
-            "+999000000001"
-        );
-        assert!(matches!(
-            Address::parse(&"1".repeat(5000), us),
-            Err(PhoneError::TooLong { .. })
-        ));
+        assert_eq!(Address::parse("+999000000001", us).unwrap().to_string(), "+999000000001");
+        assert!(matches!(Address::parse(&"1".repeat(5000), us), Err(PhoneError::TooLong { .. })));
         assert!("XX".parse::<Region>().is_err());
         assert!("USA".parse::<Region>().is_err());
     }
@@ -434,27 +369,13 @@ mod tests {
         let parts = |code, number| Address::from_parts(code, number).map(|a| a.to_string());
         assert_eq!(parts("1", "201 555-0123").unwrap(), "+12015550123");
         assert_eq!(parts("+999", "12345678").unwrap(), "+99912345678");
-        assert_eq!(
-            parts("49", "030 123456").unwrap(),
-            "+4930123456",
-            "trunk zero dropped"
-        );
-        assert_eq!(
-            parts("39", "06 1234 5678").unwrap(),
-            "+390612345678",
-            "zero kept in Italy"
-        );
+        assert_eq!(parts("49", "030 123456").unwrap(), "+4930123456", "trunk zero dropped");
+        assert_eq!(parts("39", "06 1234 5678").unwrap(), "+390612345678", "zero kept in Italy");
         assert_eq!(parts("999", "0123456789"), Err(PhoneError::TrunkZero));
         assert_eq!(parts("", "2015550123"), Err(PhoneError::CountryCode));
         assert_eq!(parts("1234", "2015550123"), Err(PhoneError::CountryCode));
         assert_eq!(parts("1", ""), Err(PhoneError::Empty));
-        assert_eq!(
-            parts("1", "20x"),
-            Err(PhoneError::NotADigit {
-                position: 3,
-                found: 'x'
-            })
-        );
+        assert_eq!(parts("1", "20x"), Err(PhoneError::NotADigit { position: 3, found: 'x' }));
     }
 
     #[test]

@@ -36,6 +36,11 @@ impl ProviderKind {
         matches!(self, Self::Meta | Self::TwilioWhatsapp)
     }
 
+    /// True when `delivered` is the last status: SMS has no read receipts.
+    pub const fn delivered_is_final(self) -> bool {
+        matches!(self, Self::TwilioSms)
+    }
+
     /// True when the line is reached through Twilio.
     pub const fn is_twilio(self) -> bool {
         matches!(self, Self::TwilioSms | Self::TwilioWhatsapp)

@@ -58,11 +58,7 @@ impl Track {
     }
 
     fn parts(&self, single_max: u32) -> u32 {
-        if self.units <= single_max {
-            1
-        } else {
-            self.closed + 1
-        }
+        if self.units <= single_max { 1 } else { self.closed + 1 }
     }
 }
 
@@ -81,17 +77,9 @@ impl PartCounter {
     /// The size of everything counted so far.
     pub fn size(&self) -> SmsSize {
         if self.beyond_gsm {
-            SmsSize {
-                encoding: SmsEncoding::Ucs2,
-                parts: self.ucs2.parts(UCS2_SINGLE),
-                units: self.ucs2.units,
-            }
+            SmsSize { encoding: SmsEncoding::Ucs2, parts: self.ucs2.parts(UCS2_SINGLE), units: self.ucs2.units }
         } else {
-            SmsSize {
-                encoding: SmsEncoding::Gsm7,
-                parts: self.gsm.parts(GSM_SINGLE),
-                units: self.gsm.units,
-            }
+            SmsSize { encoding: SmsEncoding::Gsm7, parts: self.gsm.parts(GSM_SINGLE), units: self.gsm.units }
         }
     }
 }
@@ -138,12 +126,7 @@ mod tests {
 
     #[test]
     fn the_default_alphabet_has_127_characters_and_the_extension_10() {
-        let septets = |n| {
-            (0..=0x10_ffff)
-                .filter_map(char::from_u32)
-                .filter(|&c| gsm_septets(c) == n)
-                .count()
-        };
+        let septets = |n| (0..=0x10_ffff).filter_map(char::from_u32).filter(|&c| gsm_septets(c) == n).count();
         // 128 codes less the escape itself.
         assert_eq!(septets(1), 127);
         assert_eq!(septets(2), 10);
@@ -159,11 +142,7 @@ mod tests {
         for (n, expected) in [(70, 1), (71, 2), (134, 2), (135, 3), (201, 3), (202, 4)] {
             assert_eq!(parts(&"ж".repeat(n)), (Ucs2, expected), "{n} letters");
         }
-        assert_eq!(
-            parts(&("a".repeat(159) + "`")),
-            (Ucs2, 3),
-            "one odd character decides for all"
-        );
+        assert_eq!(parts(&("a".repeat(159) + "`")), (Ucs2, 3), "one odd character decides for all");
     }
 
     #[test]

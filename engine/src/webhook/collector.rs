@@ -1,8 +1,6 @@
 //! Collects the events of one POST, holding to the bounds of [`event`](super::event).
 
-use super::event::{
-    BAD_RAW_BYTES_MAX, BadEntry, Event, OTHER_RAW_BYTES_MAX, OtherEvent, StatusEvent,
-};
+use super::event::{BAD_RAW_BYTES_MAX, BadEntry, Event, OTHER_RAW_BYTES_MAX, OtherEvent, StatusEvent};
 
 /// Bad entries of one POST that are kept one by one. A body of three megabytes can hold a million of them, each tiny; past
 /// this number they are only counted, in [`BadEntry::more`] of the last one.
@@ -40,11 +38,7 @@ impl Collector {
         self.bad_kept += 1;
         self.last_bad = self.events.len();
         let raw = cut(raw, BAD_RAW_BYTES_MAX).into();
-        self.events.push(Event::Bad(Box::new(BadEntry {
-            reason: reason.into(),
-            raw,
-            more: 0,
-        })));
+        self.events.push(Event::Bad(Box::new(BadEntry { reason: reason.into(), raw, more: 0 })));
     }
 
     pub(super) fn into_events(self) -> Vec<Event> {
@@ -67,13 +61,10 @@ pub(super) fn cut(text: &str, bytes_max: usize) -> &str {
 /// The digits of an address (`16505551234`, `+16505551234`, `whatsapp:+16505551234`) if that is what it holds: 1 to 15 digits
 /// (E.164) that do not start with 0. Group ids, user ids and alphanumeric senders give `None`.
 pub(super) fn digits(address: &str) -> Option<u64> {
-    let number = address
-        .rsplit_once(':')
-        .map_or(address, |(_channel, rest)| rest);
+    let number = address.rsplit_once(':').map_or(address, |(_channel, rest)| rest);
     let number = number.strip_prefix('+').unwrap_or(number);
-    let plain = matches!(number.len(), 1..=15)
-        && !number.starts_with('0')
-        && number.bytes().all(|b| b.is_ascii_digit());
+    let plain =
+        matches!(number.len(), 1..=15) && !number.starts_with('0') && number.bytes().all(|b| b.is_ascii_digit());
     if plain { number.parse().ok() } else { None }
 }
 
@@ -85,19 +76,10 @@ mod tests {
     fn digits_reads_numbers_and_only_numbers() {
         assert_eq!(digits("16505551234"), Some(16_505_551_234));
         assert_eq!(digits("+16505551234"), Some(16_505_551_234));
-        assert_eq!(
-            digits("whatsapp:+999000000000001"),
-            Some(999_000_000_000_001)
-        );
-        for not_a_number in [
-            "",
-            "+",
-            "0123",
-            "US.1349000000000000000001",
-            "9990000000000011",
-            "SLUICE",
-            "messenger:12a",
-        ] {
+        assert_eq!(digits("whatsapp:+999000000000001"), Some(999_000_000_000_001));
+        for not_a_number in
+            ["", "+", "0123", "US.1349000000000000000001", "9990000000000011", "SLUICE", "messenger:12a"]
+        {
             assert_eq!(digits(not_a_number), None, "{not_a_number}");
         }
     }
@@ -117,9 +99,7 @@ mod tests {
         }
         let events = collector.into_events();
         assert_eq!(events.len(), BAD_ENTRIES_MAX);
-        let Some(Event::Bad(last)) = events.last() else {
-            panic!("the last is bad")
-        };
+        let Some(Event::Bad(last)) = events.last() else { panic!("the last is bad") };
         assert_eq!(last.more, 7);
     }
 }

@@ -124,10 +124,7 @@ impl CorrelationText {
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let bytes: [u8; Self::LEN] = text.as_bytes().try_into().ok()?;
-        bytes
-            .iter()
-            .all(|&b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-            .then_some(Self(bytes))
+        bytes.iter().all(|&b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_').then_some(Self(bytes))
     }
 
     /// The text as it was received.
@@ -258,12 +255,7 @@ mod tests {
     #[test]
     fn correlation_text_takes_the_shape_and_nothing_else() {
         let text = "AQAAACoAAAAHAAGr-_9876543210";
-        assert_eq!(
-            CorrelationText::parse(text)
-                .expect("the shape is right")
-                .as_str(),
-            text
-        );
+        assert_eq!(CorrelationText::parse(text).expect("the shape is right").as_str(), text);
         for wrong in [
             "",
             "v1;c=42;m=7",
@@ -277,11 +269,7 @@ mod tests {
 
     #[test]
     fn debug_output_holds_no_personal_text() {
-        let bad = BadEntry {
-            reason: "r".into(),
-            raw: "16505551234".into(),
-            more: 0,
-        };
+        let bad = BadEntry { reason: "r".into(), raw: "16505551234".into(), more: 0 };
         assert!(!format!("{bad:?}").contains("16505551234"));
     }
 

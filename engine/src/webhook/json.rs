@@ -83,9 +83,7 @@ impl<'de> Deserialize<'de> for Whole {
 
 /// The elements of a JSON array, unread; `None` if `raw` is no array. `null` is an empty one.
 pub(super) fn elements(raw: &RawValue) -> Option<Vec<&RawValue>> {
-    serde_json::from_str::<Option<Vec<&RawValue>>>(raw.get())
-        .ok()
-        .map(Option::unwrap_or_default)
+    serde_json::from_str::<Option<Vec<&RawValue>>>(raw.get()).ok().map(Option::unwrap_or_default)
 }
 
 /// What a JSON error says, without the text that it is about (serde's own message quotes values).

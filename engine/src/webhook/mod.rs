@@ -20,8 +20,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 pub use event::{
-    BadEntry, CorrelationText, Event, Failure, LineIdentity, OtherEvent, OtherKind, Reported,
-    StatusEvent,
+    BadEntry, CorrelationText, Event, Failure, LineIdentity, OtherEvent, OtherKind, Reported, StatusEvent,
 };
 pub use signature::SignatureError;
 

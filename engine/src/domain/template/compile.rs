@@ -2,9 +2,8 @@
 
 use super::placeholder::{Label, RawPiece, cut};
 use super::{
-    Button as ButtonDef, ButtonShape as Button, Component, Header, HeaderShape, MediaKind,
-    ParamFormat, Shape, Slot, SlotKind, Template, TemplateError, TemplateKind, TemplateProblem,
-    Text, limits,
+    Button as ButtonDef, ButtonShape as Button, Component, Header, HeaderShape, MediaKind, ParamFormat, Shape, Slot,
+    SlotKind, Template, TemplateError, TemplateKind, TemplateProblem, Text, limits,
 };
 use TemplateProblem as Problem;
 
@@ -37,11 +36,7 @@ struct Compiler<'t> {
 
 impl<'t> Compiler<'t> {
     fn new(template: &'t Template) -> Self {
-        Self {
-            template,
-            slots: Vec::new(),
-            errors: Vec::new(),
-        }
+        Self { template, slots: Vec::new(), errors: Vec::new() }
     }
 
     fn run(mut self) -> Result<Shape, Vec<TemplateError>> {
@@ -67,28 +62,14 @@ impl<'t> Compiler<'t> {
         let buttons = self.buttons();
         if self.slots.len() > limits::SLOTS {
             let found = self.slots.len();
-            self.fail(
-                "body",
-                Problem::TooManyPlaceholders {
-                    found,
-                    max: limits::SLOTS,
-                },
-            );
+            self.fail("body", Problem::TooManyPlaceholders { found, max: limits::SLOTS });
         }
         let sms = self.sms(header.as_ref(), &body);
         let content_keys = self.content_keys();
         if !self.errors.is_empty() {
             return Err(self.errors);
         }
-        Ok(Shape {
-            template: template.clone(),
-            slots: self.slots,
-            header,
-            body,
-            buttons,
-            sms,
-            content_keys,
-        })
+        Ok(Shape { template: template.clone(), slots: self.slots, header, body, buttons, sms, content_keys })
     }
 
     fn fail(&mut self, field: impl Into<String>, problem: Problem) {
@@ -111,30 +92,22 @@ impl<'t> Compiler<'t> {
         let id_ok = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit();
         let id_rest = |b: &u8| id_ok(b) || matches!(b, b'.' | b'_' | b'-');
         if id.len() > 63 || !id.first().is_some_and(id_ok) || !id.iter().all(id_rest) {
-            self.fail("id", Problem::Form("lower-case letters, digits, `.`, `_` or `-`, at most 63, not starting with a sign"));
+            self.fail(
+                "id",
+                Problem::Form("lower-case letters, digits, `.`, `_` or `-`, at most 63, not starting with a sign"),
+            );
         }
         let name = template.name.as_str();
         let name_ok = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
-        if template.kind == TemplateKind::Approved && !name.is_empty() && !name.bytes().all(name_ok)
-        {
+        if template.kind == TemplateKind::Approved && !name.is_empty() && !name.bytes().all(name_ok) {
             self.fail("name", Problem::Form("lower-case letters, digits and `_`"));
         }
         self.bound("name", name, 1, limits::NAME);
         if !is_language(&template.language) {
-            self.fail(
-                "language",
-                Problem::Form("a language code such as `en` or `en_US`"),
-            );
+            self.fail("language", Problem::Form("a language code such as `en` or `en_US`"));
         }
-        if template
-            .content_sid
-            .as_ref()
-            .is_some_and(|sid| !is_content_sid(sid))
-        {
-            self.fail(
-                "content_sid",
-                Problem::Form("`HX` and 32 hexadecimal digits"),
-            );
+        if template.content_sid.as_ref().is_some_and(|sid| !is_content_sid(sid)) {
+            self.fail("content_sid", Problem::Form("`HX` and 32 hexadecimal digits"));
         }
     }
 
@@ -152,28 +125,18 @@ impl<'t> Compiler<'t> {
                     first: 1,
                 },
             )),
-            Header::Media {
-                media,
-                value,
-                filename,
-            } => {
+            Header::Media { media, value, filename } => {
                 if let Some(filename) = filename {
                     self.bound("header.filename", filename, 1, limits::FILENAME);
                     if *media != MediaKind::Document {
-                        self.fail(
-                            "header.filename",
-                            Problem::Form("left out unless the media is a document"),
-                        );
+                        self.fail("header.filename", Problem::Form("left out unless the media is a document"));
                     }
                 }
                 let value = match value {
                     Some(fixed) => {
                         self.bound("header.value", fixed, 1, limits::MEDIA);
                         if !fixed.is_empty() && !super::row::is_media(fixed) {
-                            self.fail(
-                                "header.value",
-                                Problem::Form("an http(s) link or a media id of digits"),
-                            );
+                            self.fail("header.value", Problem::Form("an http(s) link or a media id of digits"));
                         }
                         Text::literal(fixed.as_str())
                     }
@@ -186,16 +149,10 @@ impl<'t> Compiler<'t> {
                             max_len_chars: limits::MEDIA,
                             column: "header_param_1".to_owned(),
                         });
-                        Text {
-                            pieces: vec![super::Piece::Slot(0)],
-                        }
+                        Text { pieces: vec![super::Piece::Slot(0)] }
                     }
                 };
-                HeaderShape::Media {
-                    media: *media,
-                    value,
-                    filename: filename.clone(),
-                }
+                HeaderShape::Media { media: *media, value, filename: filename.clone() }
             }
         }
     }
@@ -222,20 +179,10 @@ impl<'t> Compiler<'t> {
     fn buttons(&mut self) -> Vec<Button> {
         let definitions = &self.template.buttons;
         if definitions.len() > limits::BUTTONS {
-            self.fail(
-                "buttons",
-                Problem::TooMany {
-                    found: definitions.len(),
-                    max: limits::BUTTONS,
-                },
-            );
+            self.fail("buttons", Problem::TooMany { found: definitions.len(), max: limits::BUTTONS });
             return Vec::new();
         }
-        definitions
-            .iter()
-            .enumerate()
-            .map(|(place, definition)| self.button(place as u8, definition))
-            .collect()
+        definitions.iter().enumerate().map(|(place, definition)| self.button(place as u8, definition)).collect()
     }
 
     fn button(&mut self, place: u8, definition: &ButtonDef) -> Button {
@@ -254,8 +201,7 @@ impl<'t> Compiler<'t> {
                 match payload {
                     None => Button::Static,
                     Some(payload) => {
-                        let place =
-                            slot_of(SlotKind::Payload, limits::PAYLOAD, "button_payload_param_");
+                        let place = slot_of(SlotKind::Payload, limits::PAYLOAD, "button_payload_param_");
                         Button::QuickReply(self.numbered(&field("payload"), payload, place))
                     }
                 }
@@ -290,10 +236,7 @@ impl<'t> Compiler<'t> {
 
     /// A button's text, whose column is counted on from those of its kind before it.
     fn numbered(&mut self, field: &str, text: &str, mut place: Place) -> Text {
-        let before = self
-            .slots
-            .iter()
-            .filter(|slot| slot.kind == place.kind && slot.component != place.component);
+        let before = self.slots.iter().filter(|slot| slot.kind == place.kind && slot.component != place.component);
         place.first = before.count() as u16 + 1;
         self.text(field, text, &place)
     }
@@ -324,13 +267,7 @@ impl<'t> Compiler<'t> {
             }
         };
         if labels.len() > place.slots_max {
-            self.fail(
-                field,
-                Problem::TooManyPlaceholders {
-                    found: labels.len(),
-                    max: place.slots_max,
-                },
-            );
+            self.fail(field, Problem::TooManyPlaceholders { found: labels.len(), max: place.slots_max });
             return Text::default();
         }
         let base = self.slots.len();
@@ -348,22 +285,13 @@ impl<'t> Compiler<'t> {
         // A placeholder filled with a single character stands in the text at least once.
         let least = literal + labels.len();
         if least > place.max {
-            self.fail(
-                field,
-                Problem::TooLong {
-                    chars: literal,
-                    max: place.max,
-                },
-            );
+            self.fail(field, Problem::TooLong { chars: literal, max: place.max });
         }
         let room = (place.max + 1).saturating_sub(least).max(1);
         for (at, label) in labels.iter().enumerate() {
             let (name, column) = match label {
                 Label::Name(name) => (Some((*name).to_owned()), (*name).to_owned()),
-                Label::Number(_) => (
-                    None,
-                    format!("{}{}", place.column, usize::from(place.first) + at),
-                ),
+                Label::Number(_) => (None, format!("{}{}", place.column, usize::from(place.first) + at)),
             };
             self.slots.push(Slot {
                 component: place.component,
@@ -446,19 +374,14 @@ impl<'t> Compiler<'t> {
         let given = &self.template.content_keys;
         if !given.is_empty() {
             let repeated = (1..given.len()).any(|i| given[..i].contains(&given[i]));
-            if given.len() != self.slots.len() || repeated || given.iter().any(|key| key.is_empty())
-            {
+            if given.len() != self.slots.len() || repeated || given.iter().any(|key| key.is_empty()) {
                 let (given, expected) = (given.len(), self.slots.len());
                 self.fail("content_keys", Problem::ContentKeys { given, expected });
             }
             return given.clone();
         }
         // Twilio counts one series of variables over the whole content, so numbers of several components would collide.
-        let names = self
-            .slots
-            .iter()
-            .map(|slot| slot.name.clone())
-            .collect::<Option<Vec<_>>>();
+        let names = self.slots.iter().map(|slot| slot.name.clone()).collect::<Option<Vec<_>>>();
         match (self.template.format, names) {
             (ParamFormat::Named, Some(names)) => {
                 let unique = (1..names.len()).all(|i| !names[..i].contains(&names[i]));
@@ -509,9 +432,8 @@ fn is_language(code: &str) -> bool {
     };
     (2..=3).contains(&language.len())
         && language.bytes().all(|b| b.is_ascii_lowercase())
-        && region.is_none_or(|region| {
-            (2..=4).contains(&region.len()) && region.bytes().all(|b| b.is_ascii_alphanumeric())
-        })
+        && region
+            .is_none_or(|region| (2..=4).contains(&region.len()) && region.bytes().all(|b| b.is_ascii_alphanumeric()))
 }
 
 fn is_content_sid(sid: &str) -> bool {

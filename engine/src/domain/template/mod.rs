@@ -256,10 +256,7 @@ pub struct TemplateError {
 
 impl TemplateError {
     pub(crate) fn new(field: impl Into<String>, problem: TemplateProblem) -> Self {
-        Self {
-            field: field.into(),
-            problem,
-        }
+        Self { field: field.into(), problem }
     }
 }
 
@@ -326,9 +323,7 @@ pub enum TemplateProblem {
         max: usize,
     },
     /// `content_keys` does not fit the slots.
-    #[error(
-        "{given} keys for {expected} parameters; give one per parameter, all different, or none"
-    )]
+    #[error("{given} keys for {expected} parameters; give one per parameter, all different, or none")]
     ContentKeys {
         /// Keys given.
         given: usize,

@@ -55,8 +55,7 @@ impl ParamSource for ParamList {
 
 /// The stored form: a JSON array of strings.
 pub fn encode<S: AsRef<str>>(params: &[S]) -> String {
-    let mut out =
-        Vec::with_capacity(2 + params.iter().map(|p| p.as_ref().len() + 3).sum::<usize>());
+    let mut out = Vec::with_capacity(2 + params.iter().map(|p| p.as_ref().len() + 3).sum::<usize>());
     out.push(b'[');
     for (slot, param) in params.iter().enumerate() {
         if slot > 0 {
@@ -151,22 +150,12 @@ mod tests {
     fn decoded(stored: &str) -> Result<Vec<String>, ParamsUnreadable> {
         let mut list = ParamList::default();
         list.decode(stored)?;
-        Ok((0..list.count())
-            .map(|slot| list.get(slot).unwrap().to_owned())
-            .collect())
+        Ok((0..list.count()).map(|slot| list.get(slot).unwrap().to_owned()).collect())
     }
 
     #[test]
     fn refuses_anything_but_an_array_of_strings() {
-        for bad in [
-            "{}",
-            "[1]",
-            "[null]",
-            "[[\"a\"]]",
-            "[\"a\"",
-            "[\"a\"] x",
-            "\"a\"",
-        ] {
+        for bad in ["{}", "[1]", "[null]", "[[\"a\"]]", "[\"a\"", "[\"a\"] x", "\"a\""] {
             assert!(decoded(bad).is_err(), "{bad}");
         }
         assert_eq!(decoded("").unwrap(), Vec::<String>::new());
@@ -178,10 +167,7 @@ mod tests {
         let mut list = ParamList::default();
         list.decode(r#"["long enough","b"]"#).unwrap();
         list.decode(r#"["x"]"#).unwrap();
-        assert_eq!(
-            (list.count(), list.get(0), list.get(1)),
-            (1, Some("x"), None)
-        );
+        assert_eq!((list.count(), list.get(0), list.get(1)), (1, Some("x"), None));
     }
 
     proptest! {

@@ -101,15 +101,11 @@ pub(super) fn cut(text: &str, format: ParamFormat) -> Result<Vec<RawPiece<'_>>, 
         let inside = &rest[open + 2..];
         let Some(close) = inside.find("}}") else {
             let before = text.len() - rest.len() + open;
-            return Err(TemplateProblem::Unclosed {
-                position: text[..before].chars().count() + 1,
-            });
+            return Err(TemplateProblem::Unclosed { position: text[..before].chars().count() + 1 });
         };
         let label = inside[..close].trim_matches(' ');
-        let parsed = parse_label(label, format).ok_or_else(|| TemplateProblem::Placeholder {
-            found: label.chars().take(40).collect(),
-            format,
-        })?;
+        let parsed = parse_label(label, format)
+            .ok_or_else(|| TemplateProblem::Placeholder { found: label.chars().take(40).collect(), format })?;
         pieces.push(RawPiece::Placeholder(parsed));
         rest = &inside[close + 2..];
     }
@@ -128,9 +124,7 @@ fn parse_label(label: &str, format: ParamFormat) -> Option<Label<'_>> {
         }
         ParamFormat::Named => {
             let mut bytes = label.bytes();
-            let head = bytes
-                .next()
-                .is_some_and(|b| b.is_ascii_lowercase() || b == b'_');
+            let head = bytes.next().is_some_and(|b| b.is_ascii_lowercase() || b == b'_');
             let tail = bytes.all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
             (head && tail && label.len() <= 60).then_some(Label::Name(label))
         }

@@ -36,18 +36,11 @@ impl Shape {
     pub fn preview<P: ParamSource + ?Sized>(&self, kind: ProviderKind, params: &P) -> Preview {
         if kind == ProviderKind::TwilioSms {
             let body = self.sms().map(|text| text.fill(params)).unwrap_or_default();
-            return Preview {
-                sms: Some(sms_size(&body)),
-                body,
-                ..Preview::default()
-            };
+            return Preview { sms: Some(sms_size(&body)), body, ..Preview::default() };
         }
         let body = self.body.fill(params);
         if self.template.kind == TemplateKind::Text {
-            return Preview {
-                body,
-                ..Preview::default()
-            };
+            return Preview { body, ..Preview::default() };
         }
         let header = self.header.as_ref().map(|header| match header {
             HeaderShape::Text(text) => text.fill(params),
@@ -55,13 +48,7 @@ impl Shape {
                 format!("[{} {}]", media.as_str(), value.fill(params))
             }
         });
-        Preview {
-            header,
-            body,
-            footer: self.template.footer.clone(),
-            buttons: self.preview_buttons(params),
-            sms: None,
-        }
+        Preview { header, body, footer: self.template.footer.clone(), buttons: self.preview_buttons(params), sms: None }
     }
 
     fn preview_buttons<P: ParamSource + ?Sized>(&self, params: &P) -> Vec<String> {

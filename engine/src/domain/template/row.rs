@@ -1,8 +1,6 @@
 //! One recipient's parameters: from columns to slots, and the checks that need the values.
 
-use super::{
-    Component, HeaderShape, ParamSource, Shape, Slot, SlotKind, TemplateKind, Text, limits,
-};
+use super::{Component, HeaderShape, ParamSource, Shape, Slot, SlotKind, TemplateKind, Text, limits};
 use crate::domain::provider_kind::ProviderKind;
 
 /// A row's parameters as they come: lists per component, and by column name.
@@ -91,16 +89,14 @@ impl Shape {
             (row.buttons, "button_param_", Part::Buttons),
         ];
         for (list, column, part) in lists {
-            let mut slots =
-                (0..self.slots.len()).filter(|&slot| part.holds(self.slots[slot].component));
+            let mut slots = (0..self.slots.len()).filter(|&slot| part.holds(self.slots[slot].component));
             for (at, value) in list.iter().enumerate() {
                 match slots.next() {
                     Some(slot) => values[slot] = value.as_ref(),
                     None if value.as_ref().is_empty() => {}
-                    None => errors.push(ParamError {
-                        column: format!("{column}{}", at + 1),
-                        problem: ParamProblem::Extra,
-                    }),
+                    None => {
+                        errors.push(ParamError { column: format!("{column}{}", at + 1), problem: ParamProblem::Extra })
+                    }
                 }
             }
         }
@@ -116,50 +112,27 @@ impl Shape {
                 }
             }
             if let Some(problem) = problem {
-                errors.push(ParamError {
-                    column: column.chars().take(80).collect(),
-                    problem,
-                });
+                errors.push(ParamError { column: column.chars().take(80).collect(), problem });
             }
         }
         self.check_values(kind, &values, &mut errors);
-        if errors.is_empty() {
-            Ok(values)
-        } else {
-            Err(errors)
-        }
+        if errors.is_empty() { Ok(values) } else { Err(errors) }
     }
 
     /// Checks values that are already in slot order.
-    pub fn check_params<P: ParamSource + ?Sized>(
-        &self,
-        kind: ProviderKind,
-        params: &P,
-    ) -> Result<(), Vec<ParamError>> {
+    pub fn check_params<P: ParamSource + ?Sized>(&self, kind: ProviderKind, params: &P) -> Result<(), Vec<ParamError>> {
         if params.count() != self.slots.len() {
             return Err(vec![ParamError {
                 column: "params".to_owned(),
-                problem: ParamProblem::Count {
-                    given: params.count(),
-                    expected: self.slots.len(),
-                },
+                problem: ParamProblem::Count { given: params.count(), expected: self.slots.len() },
             }]);
         }
         let mut errors = Vec::new();
         self.check_values(kind, params, &mut errors);
-        if errors.is_empty() {
-            Ok(())
-        } else {
-            Err(errors)
-        }
+        if errors.is_empty() { Ok(()) } else { Err(errors) }
     }
 
-    fn check_values<P: ParamSource + ?Sized>(
-        &self,
-        kind: ProviderKind,
-        params: &P,
-        errors: &mut Vec<ParamError>,
-    ) {
+    fn check_values<P: ParamSource + ?Sized>(&self, kind: ProviderKind, params: &P, errors: &mut Vec<ParamError>) {
         let approved = kind.is_whatsapp() && self.template.kind == TemplateKind::Approved;
         for (at, slot) in self.slots.iter().enumerate() {
             let value = params.get(at).unwrap_or("");
@@ -169,14 +142,9 @@ impl Shape {
                 value_problem(slot, value, approved)
             };
             if let Some(problem) = problem
-                && !errors
-                    .iter()
-                    .any(|known| known.column == slot.column && known.problem == problem)
+                && !errors.iter().any(|known| known.column == slot.column && known.problem == problem)
             {
-                errors.push(ParamError {
-                    column: slot.column.clone(),
-                    problem,
-                });
+                errors.push(ParamError { column: slot.column.clone(), problem });
             }
         }
         if kind == ProviderKind::TwilioSms {
@@ -214,14 +182,7 @@ impl Shape {
             Some(slot) => self.slots[usize::from(slot)].column.clone(),
             None => component.to_owned(),
         };
-        errors.push(ParamError {
-            column,
-            problem: ParamProblem::TooLong {
-                component,
-                chars,
-                max,
-            },
-        });
+        errors.push(ParamError { column, problem: ParamProblem::TooLong { component, chars, max } });
     }
 }
 
@@ -229,11 +190,7 @@ impl Shape {
 fn value_problem(slot: &Slot, value: &str, approved: bool) -> Option<ParamProblem> {
     let too_long = |component| {
         let chars = value.chars().count();
-        (chars > slot.max_len_chars).then_some(ParamProblem::TooLong {
-            component,
-            chars,
-            max: slot.max_len_chars,
-        })
+        (chars > slot.max_len_chars).then_some(ParamProblem::TooLong { component, chars, max: slot.max_len_chars })
     };
     match slot.kind {
         SlotKind::Text if approved => text_problem(value),
@@ -264,15 +221,12 @@ fn text_problem(value: &str) -> Option<ParamProblem> {
 
 /// A link, or a media id as Meta's upload returns it.
 pub(super) fn is_media(value: &str) -> bool {
-    is_link(value)
-        || (!value.is_empty() && value.len() <= 64 && value.bytes().all(|b| b.is_ascii_digit()))
+    is_link(value) || (!value.is_empty() && value.len() <= 64 && value.bytes().all(|b| b.is_ascii_digit()))
 }
 
 /// A link by its scheme, and without white space.
 pub(crate) fn is_link(value: &str) -> bool {
-    let rest = value
-        .strip_prefix("https://")
-        .or_else(|| value.strip_prefix("http://"));
+    let rest = value.strip_prefix("https://").or_else(|| value.strip_prefix("http://"));
     rest.is_some_and(|rest| !rest.is_empty() && !value.contains(char::is_whitespace))
 }
 
@@ -288,9 +242,7 @@ impl Part {
     fn holds(self, component: Component) -> bool {
         matches!(
             (self, component),
-            (Self::Header, Component::Header)
-                | (Self::Body, Component::Body)
-                | (Self::Buttons, Component::Button(_))
+            (Self::Header, Component::Header) | (Self::Body, Component::Body) | (Self::Buttons, Component::Button(_))
         )
     }
 }

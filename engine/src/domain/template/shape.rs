@@ -1,8 +1,6 @@
 //! A checked template and what can be asked of it.
 
-use super::{
-    MediaKind, Slot, Template, TemplateError, TemplateKind, TemplateProblem, Text, limits,
-};
+use super::{MediaKind, Slot, Template, TemplateError, TemplateKind, TemplateProblem, Text, limits};
 use crate::domain::provider_kind::ProviderKind;
 
 /// A checked template: texts in pieces and the flat list of slots.
@@ -85,24 +83,12 @@ impl Shape {
 
     /// Whether the template can be sent over lines of this kind.
     pub fn suits(&self, kind: ProviderKind) -> Result<(), TemplateError> {
-        let wrong = |field: &str, reason| {
-            Err(TemplateError::new(
-                field,
-                TemplateProblem::WrongKind { kind, reason },
-            ))
-        };
+        let wrong = |field: &str, reason| Err(TemplateError::new(field, TemplateProblem::WrongKind { kind, reason }));
         match (kind, self.template.kind) {
-            (ProviderKind::TwilioWhatsapp, TemplateKind::Approved)
-                if self.template.content_sid.is_none() =>
-            {
-                wrong(
-                    "content_sid",
-                    "an approved template goes out through Twilio by its content_sid",
-                )
+            (ProviderKind::TwilioWhatsapp, TemplateKind::Approved) if self.template.content_sid.is_none() => {
+                wrong("content_sid", "an approved template goes out through Twilio by its content_sid")
             }
-            (ProviderKind::TwilioWhatsapp, TemplateKind::Text)
-                if self.body.literal_chars() > limits::SMS_BODY =>
-            {
+            (ProviderKind::TwilioWhatsapp, TemplateKind::Text) if self.body.literal_chars() > limits::SMS_BODY => {
                 wrong("body", "Twilio takes at most 1600 characters")
             }
             (ProviderKind::TwilioSms, _) => match &self.sms {
@@ -119,9 +105,7 @@ impl Shape {
     /// Whether this kind of line sends the slot; those it does not send may be left empty in an import.
     pub fn uses(&self, kind: ProviderKind, slot: usize) -> bool {
         match (kind, &self.sms) {
-            (ProviderKind::TwilioSms, Ok(text)) => {
-                text.slots().any(|used| usize::from(used) == slot)
-            }
+            (ProviderKind::TwilioSms, Ok(text)) => text.slots().any(|used| usize::from(used) == slot),
             _ => slot < self.slots.len(),
         }
     }

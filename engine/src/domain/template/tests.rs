@@ -12,26 +12,13 @@ fn rich() -> Template {
         language: "en_US".into(),
         kind: TemplateKind::Approved,
         format: ParamFormat::Positional,
-        header: Some(Header::Media {
-            media: MediaKind::Image,
-            value: None,
-            filename: None,
-        }),
+        header: Some(Header::Media { media: MediaKind::Image, value: None, filename: None }),
         body: "Hello {{1}}, take {{2}} off. {{1}}!".into(),
         footer: Some("Reply STOP to leave".into()),
         buttons: vec![
-            Button::Url {
-                label: "Shop".into(),
-                url: "https://shop.example.test/{{1}}".into(),
-            },
-            Button::QuickReply {
-                label: "Stop".into(),
-                payload: Some("OPTOUT:{{1}}".into()),
-            },
-            Button::Phone {
-                label: "Call".into(),
-                number: "+15550100".into(),
-            },
+            Button::Url { label: "Shop".into(), url: "https://shop.example.test/{{1}}".into() },
+            Button::QuickReply { label: "Stop".into(), payload: Some("OPTOUT:{{1}}".into()) },
+            Button::Phone { label: "Call".into(), number: "+15550100".into() },
         ],
         sms_body: Some("{{1}}: {{2}} off".into()),
         content_sid: Some(format!("HX{}", "0".repeat(32))),
@@ -56,51 +43,28 @@ fn text(body: &str) -> Template {
 fn named() -> Template {
     Template {
         format: ParamFormat::Named,
-        header: Some(Header::Text {
-            text: "For {{ first_name }}".into(),
-        }),
+        header: Some(Header::Text { text: "For {{ first_name }}".into() }),
         body: "Dear {{first_name}}, {{discount}} off".into(),
-        buttons: vec![Button::Url {
-            label: "Shop".into(),
-            url: "https://shop.example.test/{{1}}".into(),
-        }],
+        buttons: vec![Button::Url { label: "Shop".into(), url: "https://shop.example.test/{{1}}".into() }],
         sms_body: Some("{{discount}} for {{first_name}}".into()),
         ..rich()
     }
 }
 
 fn columns(shape: &Shape) -> Vec<&str> {
-    shape
-        .slots()
-        .iter()
-        .map(|slot| slot.column.as_str())
-        .collect()
+    shape.slots().iter().map(|slot| slot.column.as_str()).collect()
 }
 
 fn findings(template: &Template) -> Vec<String> {
-    template
-        .compile()
-        .unwrap_err()
-        .iter()
-        .map(ToString::to_string)
-        .collect()
+    template.compile().unwrap_err().iter().map(ToString::to_string).collect()
 }
 
 fn row_findings(result: Result<Vec<&str>, Vec<ParamError>>) -> Vec<String> {
-    result
-        .unwrap_err()
-        .iter()
-        .map(ToString::to_string)
-        .collect()
+    result.unwrap_err().iter().map(ToString::to_string).collect()
 }
 
 fn body_row<'a>(body: &'a [&'a str]) -> RowParams<'a, &'a str> {
-    RowParams {
-        header: &[],
-        body,
-        buttons: &[],
-        named: &[],
-    }
+    RowParams { header: &[], body, buttons: &[], named: &[] }
 }
 
 #[test]
@@ -108,37 +72,16 @@ fn slots_come_in_flat_order_with_their_columns() {
     let shape = rich().compile().unwrap();
     assert_eq!(
         columns(&shape),
-        [
-            "header_param_1",
-            "body_param_1",
-            "body_param_2",
-            "button_url_param_1",
-            "button_payload_param_1"
-        ]
+        ["header_param_1", "body_param_1", "body_param_2", "button_url_param_1", "button_payload_param_1"]
     );
     let kinds: Vec<Component> = shape.slots().iter().map(|slot| slot.component).collect();
     use Component::{Body, Header};
-    assert_eq!(
-        kinds,
-        [
-            Header,
-            Body,
-            Body,
-            Component::Button(0),
-            Component::Button(1)
-        ]
-    );
+    assert_eq!(kinds, [Header, Body, Body, Component::Button(0), Component::Button(1)]);
     assert_eq!(shape.content_keys(), ["1", "2", "3", "4", "5"]);
 
     let shape = named().compile().unwrap();
-    assert_eq!(
-        columns(&shape),
-        ["first_name", "first_name", "discount", "button_url_param_1"]
-    );
-    assert_eq!(
-        shape.columns(Meta),
-        ["first_name", "discount", "button_url_param_1"]
-    );
+    assert_eq!(columns(&shape), ["first_name", "first_name", "discount", "button_url_param_1"]);
+    assert_eq!(shape.columns(Meta), ["first_name", "discount", "button_url_param_1"]);
     assert_eq!(shape.columns(TwilioSms), ["first_name", "discount"]);
 }
 
@@ -155,12 +98,7 @@ fn a_definition_survives_serde_and_reads_old_json() {
         assert_eq!(serde_json::from_str::<Template>(&json).unwrap(), template);
     }
     let least = r#"{"id":"a","name":"a","language":"en","kind":"text","body":"hi","later":1}"#;
-    assert!(
-        serde_json::from_str::<Template>(least)
-            .unwrap()
-            .compile()
-            .is_ok()
-    );
+    assert!(serde_json::from_str::<Template>(least).unwrap().compile().is_ok());
 }
 
 #[test]
@@ -169,25 +107,15 @@ fn every_fault_of_a_definition_is_named_at_once() {
         id: "Spring".into(),
         name: "Spring Sale".into(),
         language: "english".into(),
-        header: Some(Header::Text {
-            text: "{{1}} and {{2}}".into(),
-        }),
+        header: Some(Header::Text { text: "{{1}} and {{2}}".into() }),
         body: "Hello {{1}} and {{3}}".into(),
         footer: Some(String::new()),
-        buttons: vec![Button::Url {
-            label: "L".repeat(26),
-            url: "ftp://{{1}}/x".into(),
-        }],
+        buttons: vec![Button::Url { label: "L".repeat(26), url: "ftp://{{1}}/x".into() }],
         sms_body: Some("{{7}}".into()),
         content_sid: Some("HX12".into()),
         ..rich()
     };
-    let fields: Vec<String> = broken
-        .compile()
-        .unwrap_err()
-        .into_iter()
-        .map(|e| e.field)
-        .collect();
+    let fields: Vec<String> = broken.compile().unwrap_err().into_iter().map(|e| e.field).collect();
     let expected = [
         "id",
         "name",
@@ -207,117 +135,49 @@ fn every_fault_of_a_definition_is_named_at_once() {
 #[test]
 fn faulty_placeholders_are_explained() {
     let with_body = |body: &str| findings(&text(body)).remove(0);
-    assert_eq!(
-        with_body("Grüße {{1"),
-        "body: placeholder opened at character 7 is not closed"
-    );
-    assert_eq!(
-        with_body("{{2}}"),
-        "body: placeholders are not numbered without gaps: {{1}} is missing"
-    );
-    assert_eq!(
-        with_body("{{name}}"),
-        "body: {{name}} is not a positional ({{1}}, {{2}}, …) placeholder"
-    );
-    assert_eq!(
-        with_body("{{0}}"),
-        "body: {{0}} is not a positional ({{1}}, {{2}}, …) placeholder"
-    );
-    assert_eq!(
-        with_body("{{}}"),
-        "body: {{}} is not a positional ({{1}}, {{2}}, …) placeholder"
-    );
+    assert_eq!(with_body("Grüße {{1"), "body: placeholder opened at character 7 is not closed");
+    assert_eq!(with_body("{{2}}"), "body: placeholders are not numbered without gaps: {{1}} is missing");
+    assert_eq!(with_body("{{name}}"), "body: {{name}} is not a positional ({{1}}, {{2}}, …) placeholder");
+    assert_eq!(with_body("{{0}}"), "body: {{0}} is not a positional ({{1}}, {{2}}, …) placeholder");
+    assert_eq!(with_body("{{}}"), "body: {{}} is not a positional ({{1}}, {{2}}, …) placeholder");
     assert_eq!(with_body(" \n"), "body: must not be empty");
-    assert!(
-        text("{ {1} } {{1}}").compile().is_ok(),
-        "single braces are text"
-    );
+    assert!(text("{ {1} } {{1}}").compile().is_ok(), "single braces are text");
     let many: String = (1..=65).map(|n| format!("{{{{{n}}}}}")).collect();
-    assert_eq!(
-        with_body(&many),
-        "body: 65 placeholders, at most 64 are allowed here"
-    );
+    assert_eq!(with_body(&many), "body: 65 placeholders, at most 64 are allowed here");
 }
 
 #[test]
 fn free_text_takes_nothing_around_it() {
-    let crowded = Template {
-        kind: TemplateKind::Text,
-        ..rich()
-    };
-    assert!(
-        findings(&crowded)
-            .contains(&"header: free text has no header, footer or buttons".to_owned())
-    );
-    assert_eq!(
-        findings(&text(&"x".repeat(4097))),
-        ["body: 4097 characters, at most 4096 are allowed"]
-    );
-    let approved = Template {
-        body: "x".repeat(1025),
-        sms_body: None,
-        ..rich()
-    };
-    assert_eq!(
-        findings(&approved),
-        ["body: 1025 characters, at most 1024 are allowed"]
-    );
+    let crowded = Template { kind: TemplateKind::Text, ..rich() };
+    assert!(findings(&crowded).contains(&"header: free text has no header, footer or buttons".to_owned()));
+    assert_eq!(findings(&text(&"x".repeat(4097))), ["body: 4097 characters, at most 4096 are allowed"]);
+    let approved = Template { body: "x".repeat(1025), sms_body: None, ..rich() };
+    assert_eq!(findings(&approved), ["body: 1025 characters, at most 1024 are allowed"]);
 }
 
 #[test]
 fn a_template_of_the_wrong_kind_for_the_line_is_refused() {
-    let no_sid = Template {
-        content_sid: None,
-        ..rich()
-    };
+    let no_sid = Template { content_sid: None, ..rich() };
     let shape = no_sid.compile().unwrap();
     assert!(shape.suits(Meta).is_ok());
-    assert_eq!(
-        shape.suits(TwilioWhatsapp).unwrap_err().field,
-        "content_sid"
-    );
-    let no_sms = Template {
-        sms_body: None,
-        ..rich()
-    };
+    assert_eq!(shape.suits(TwilioWhatsapp).unwrap_err().field, "content_sid");
+    let no_sms = Template { sms_body: None, ..rich() };
     let error = no_sms.compile().unwrap().suits(TwilioSms).unwrap_err();
     assert_eq!(
         error.to_string(),
         "sms_body: this template cannot be sent over twilio_sms: buttons have no place in an SMS; give sms_body"
     );
     let long = text(&"x".repeat(1601)).compile().unwrap();
-    assert!(
-        long.suits(Meta).is_ok()
-            && long.suits(TwilioSms).is_err()
-            && long.suits(TwilioWhatsapp).is_err()
-    );
+    assert!(long.suits(Meta).is_ok() && long.suits(TwilioSms).is_err() && long.suits(TwilioWhatsapp).is_err());
 }
 
 #[test]
 fn rows_map_by_list_and_by_name() {
     let shape = rich().compile().unwrap();
-    let (header, body, buttons) = (
-        ["https://cdn.example.test/a.jpg"],
-        ["Ada", "25%"],
-        ["c42?u=7", "c42"],
-    );
-    let row = RowParams {
-        header: &header,
-        body: &body,
-        buttons: &buttons,
-        named: &[],
-    };
+    let (header, body, buttons) = (["https://cdn.example.test/a.jpg"], ["Ada", "25%"], ["c42?u=7", "c42"]);
+    let row = RowParams { header: &header, body: &body, buttons: &buttons, named: &[] };
     let flat = shape.map_row(Meta, &row).unwrap();
-    assert_eq!(
-        flat,
-        [
-            "https://cdn.example.test/a.jpg",
-            "Ada",
-            "25%",
-            "c42?u=7",
-            "c42"
-        ]
-    );
+    assert_eq!(flat, ["https://cdn.example.test/a.jpg", "Ada", "25%", "c42?u=7", "c42"]);
     assert!(shape.check_params(Meta, &flat).is_ok());
 
     let by_column = [
@@ -327,31 +187,13 @@ fn rows_map_by_list_and_by_name() {
         ("header_param_1", "1234567890"),
         ("button_url_param_1", "x"),
     ];
-    let row: RowParams<'_, &str> = RowParams {
-        header: &[],
-        body: &[],
-        buttons: &[],
-        named: &by_column,
-    };
-    assert_eq!(
-        shape.map_row(Meta, &row).unwrap(),
-        ["1234567890", "Ada", "25%", "x", "c42"]
-    );
+    let row: RowParams<'_, &str> = RowParams { header: &[], body: &[], buttons: &[], named: &by_column };
+    assert_eq!(shape.map_row(Meta, &row).unwrap(), ["1234567890", "Ada", "25%", "x", "c42"]);
 
     let shape = named().compile().unwrap();
-    let names = [
-        ("first_name", "Ada"),
-        ("discount", "25%"),
-        ("button_url_param_1", "x"),
-    ];
-    let row: RowParams<'_, &str> = RowParams {
-        named: &names,
-        ..row
-    };
-    assert_eq!(
-        shape.map_row(Meta, &row).unwrap(),
-        ["Ada", "Ada", "25%", "x"]
-    );
+    let names = [("first_name", "Ada"), ("discount", "25%"), ("button_url_param_1", "x")];
+    let row: RowParams<'_, &str> = RowParams { named: &names, ..row };
+    assert_eq!(shape.map_row(Meta, &row).unwrap(), ["Ada", "Ada", "25%", "x"]);
 }
 
 #[test]
@@ -386,28 +228,18 @@ fn rows_name_each_column_at_fault() {
 #[test]
 fn sms_asks_only_for_what_it_sends() {
     let shape = rich().compile().unwrap();
-    let flat = shape
-        .map_row(TwilioSms, &body_row(&["Ada", "25%"]))
-        .unwrap();
+    let flat = shape.map_row(TwilioSms, &body_row(&["Ada", "25%"])).unwrap();
     assert_eq!(flat, ["", "Ada", "25%", "", ""]);
     assert_eq!(shape.columns(TwilioSms), ["body_param_1", "body_param_2"]);
     // Line breaks are WhatsApp's trouble, not that of an SMS.
-    assert!(
-        shape
-            .map_row(TwilioSms, &body_row(&["A\nb", "5     x"]))
-            .is_ok()
-    );
+    assert!(shape.map_row(TwilioSms, &body_row(&["A\nb", "5     x"])).is_ok());
 }
 
 #[test]
 fn lengths_count_after_substitution() {
     let shape = text("Hello {{1}}").compile().unwrap();
     assert_eq!(shape.slots()[0].max_len_chars, 4090);
-    assert!(
-        shape
-            .map_row(TwilioSms, &body_row(&["é".repeat(1594).as_str()]))
-            .is_ok()
-    );
+    assert!(shape.map_row(TwilioSms, &body_row(&["é".repeat(1594).as_str()])).is_ok());
     let long = "é".repeat(1595);
     assert_eq!(
         row_findings(shape.map_row(TwilioSms, &body_row(&[long.as_str()]))),
@@ -415,22 +247,14 @@ fn lengths_count_after_substitution() {
     );
     assert!(shape.map_row(Meta, &body_row(&[long.as_str()])).is_ok());
 
-    let approved = Template {
-        header: None,
-        buttons: Vec::new(),
-        body: "{{1}} {{2}}".into(),
-        ..rich()
-    };
+    let approved = Template { header: None, buttons: Vec::new(), body: "{{1}} {{2}}".into(), ..rich() };
     let shape = approved.compile().unwrap();
     let (a, b) = ("a".repeat(400), "b".repeat(624));
     assert_eq!(
         row_findings(shape.map_row(Meta, &body_row(&[a.as_str(), b.as_str()]))),
         ["body_param_2: too long: the body would have 1025 characters, at most 1024 are allowed"]
     );
-    assert!(
-        shape.map_row(Meta, &body_row(&["a    b", "x"])).is_ok(),
-        "four spaces pass"
-    );
+    assert!(shape.map_row(Meta, &body_row(&["a    b", "x"])).is_ok(), "four spaces pass");
     assert_eq!(
         row_findings(shape.map_row(Meta, &body_row(&["a     b", "x\r\n"]))),
         [
@@ -450,19 +274,10 @@ fn previews_show_the_whole_message() {
          [Shop] https://shop.example.test/c42\n[Stop]\n[Call] +15550100"
     );
     let sms = shape.preview(TwilioSms, &params);
-    assert_eq!(
-        (sms.body.as_str(), sms.sms.map(|size| size.parts)),
-        ("Ada: 25% off", Some(1))
-    );
+    assert_eq!((sms.body.as_str(), sms.sms.map(|size| size.parts)), ("Ada: 25% off", Some(1)));
 
-    let joined = Template {
-        header: Some(Header::Text {
-            text: "News".into(),
-        }),
-        buttons: Vec::new(),
-        sms_body: None,
-        ..rich()
-    };
+    let joined =
+        Template { header: Some(Header::Text { text: "News".into() }), buttons: Vec::new(), sms_body: None, ..rich() };
     let shape = joined.compile().unwrap();
     assert_eq!(
         shape.preview(TwilioSms, &["Ada", "25%"]).body,
@@ -472,29 +287,12 @@ fn previews_show_the_whole_message() {
 
 #[test]
 fn content_keys_follow_the_slots() {
-    assert_eq!(
-        named().compile().unwrap().content_keys(),
-        ["1", "2", "3", "4"],
-        "a name in two slots cannot be a key"
-    );
-    let one_each = Template {
-        header: None,
-        buttons: Vec::new(),
-        ..named()
-    };
-    assert_eq!(
-        one_each.compile().unwrap().content_keys(),
-        ["first_name", "discount"]
-    );
-    let own = Template {
-        content_keys: ["img", "a", "b", "c", "d"].map(String::from).to_vec(),
-        ..rich()
-    };
+    assert_eq!(named().compile().unwrap().content_keys(), ["1", "2", "3", "4"], "a name in two slots cannot be a key");
+    let one_each = Template { header: None, buttons: Vec::new(), ..named() };
+    assert_eq!(one_each.compile().unwrap().content_keys(), ["first_name", "discount"]);
+    let own = Template { content_keys: ["img", "a", "b", "c", "d"].map(String::from).to_vec(), ..rich() };
     assert_eq!(own.compile().unwrap().content_keys()[0], "img");
-    let short = Template {
-        content_keys: vec!["a".into()],
-        ..rich()
-    };
+    let short = Template { content_keys: vec!["a".into()], ..rich() };
     assert_eq!(
         findings(&short),
         ["content_keys: 1 keys for 5 parameters; give one per parameter, all different, or none"]

@@ -68,11 +68,10 @@ struct LooseStatus<'a> {
 
 impl<'a> From<LooseStatus<'a>> for Status<'a> {
     fn from(loose: LooseStatus<'a>) -> Self {
-        let errors = loose.errors.and_then(elements).map(|list| {
-            list.into_iter()
-                .filter_map(|raw| serde_json::from_str(raw.get()).ok())
-                .collect()
-        });
+        let errors = loose
+            .errors
+            .and_then(elements)
+            .map(|list| list.into_iter().filter_map(|raw| serde_json::from_str(raw.get()).ok()).collect());
         Self {
             id: loose.id,
             status: loose.status,
@@ -143,40 +142,22 @@ fn envelope_carefully(envelope: &LooseEnvelope<'_>, text: &str, out: &mut Collec
             raw: text.into(),
         });
     }
-    for_each(
-        envelope.entry,
-        "entry",
-        out,
-        |raw, out| match serde_json::from_str::<LooseEntry<'_>>(raw.get()) {
-            Ok(entry) => entry_carefully(&entry, out),
-            Err(error) => out.bad(&format!("entry: {}", reason(&error)), raw.get()),
-        },
-    );
+    for_each(envelope.entry, "entry", out, |raw, out| match serde_json::from_str::<LooseEntry<'_>>(raw.get()) {
+        Ok(entry) => entry_carefully(&entry, out),
+        Err(error) => out.bad(&format!("entry: {}", reason(&error)), raw.get()),
+    });
 }
 
 fn entry_carefully(entry: &LooseEntry<'_>, out: &mut Collector) {
-    let owner = entry
-        .id
-        .and_then(string)
-        .map(|id| cut(id.as_str(), PROVIDER_ID_BYTES_MAX).into());
-    for_each(
-        entry.changes,
-        "changes",
-        out,
-        |raw, out| match serde_json::from_str::<LooseChange<'_>>(raw.get()) {
-            Ok(LooseChange { field, value }) => {
-                let line = LineIdentity::default();
-                let place = Place {
-                    owner: owner.clone(),
-                    time: entry.time.0,
-                    field: field.as_str(),
-                    line,
-                };
-                change_carefully(place, value, out);
-            }
-            Err(error) => out.bad(&format!("change: {}", reason(&error)), raw.get()),
-        },
-    );
+    let owner = entry.id.and_then(string).map(|id| cut(id.as_str(), PROVIDER_ID_BYTES_MAX).into());
+    for_each(entry.changes, "changes", out, |raw, out| match serde_json::from_str::<LooseChange<'_>>(raw.get()) {
+        Ok(LooseChange { field, value }) => {
+            let line = LineIdentity::default();
+            let place = Place { owner: owner.clone(), time: entry.time.0, field: field.as_str(), line };
+            change_carefully(place, value, out);
+        }
+        Err(error) => out.bad(&format!("change: {}", reason(&error)), raw.get()),
+    });
 }
 
 fn change_carefully(mut place: Place<'_>, raw: &RawValue, out: &mut Collector) {
@@ -188,10 +169,7 @@ fn change_carefully(mut place: Place<'_>, raw: &RawValue, out: &mut Collector) {
         }
         Err(_) => return out.other(place.other(kind_of_field(place.field), raw)),
     };
-    if let Some(metadata) = value
-        .metadata
-        .and_then(|raw| serde_json::from_str::<Metadata<'_>>(raw.get()).ok())
-    {
+    if let Some(metadata) = value.metadata.and_then(|raw| serde_json::from_str::<Metadata<'_>>(raw.get()).ok()) {
         place.line = line(metadata.phone_number_id.as_str());
     }
     if place.field != FIELD_MESSAGES {
@@ -200,22 +178,16 @@ fn change_carefully(mut place: Place<'_>, raw: &RawValue, out: &mut Collector) {
     if value.statuses.is_none() && value.messages.is_none() && value.errors.is_none() {
         return out.other(place.other(OtherKind::Unknown, raw));
     }
-    for_each(value.statuses, "statuses", out, |raw, out| {
-        status_carefully(&place, raw, out)
-    });
+    for_each(value.statuses, "statuses", out, |raw, out| status_carefully(&place, raw, out));
     for_each(value.messages, "messages", out, |raw, out| {
         let mut message = place.other(OtherKind::InboundMessage, raw);
         if let Ok(inbound) = serde_json::from_str::<Inbound<'_>>(raw.get()) {
-            message.provider_id = inbound
-                .id
-                .map(|id| cut(id.as_str(), PROVIDER_ID_BYTES_MAX).into());
+            message.provider_id = inbound.id.map(|id| cut(id.as_str(), PROVIDER_ID_BYTES_MAX).into());
             message.provider_at = inbound.timestamp.0;
         }
         out.other(message);
     });
-    for_each(value.errors, "errors", out, |raw, out| {
-        out.other(place.other(OtherKind::AccountError, raw))
-    });
+    for_each(value.errors, "errors", out, |raw, out| out.other(place.other(OtherKind::AccountError, raw)));
 }
 
 fn status_carefully(place: &Place<'_>, raw: &RawValue, out: &mut Collector) {
@@ -228,23 +200,14 @@ fn status_carefully(place: &Place<'_>, raw: &RawValue, out: &mut Collector) {
         Read::UnknownWord => {
             let id = cut(status.id.as_str(), PROVIDER_ID_BYTES_MAX).into();
             let event = place.other(OtherKind::UnknownStatus, raw);
-            out.other(OtherEvent {
-                provider_id: Some(id),
-                provider_at: status.timestamp.0,
-                ..event
-            });
+            out.other(OtherEvent { provider_id: Some(id), provider_at: status.timestamp.0, ..event });
         }
         Read::Bad(what) => out.bad(&format!("status: {what}"), raw.get()),
     }
 }
 
 /// Calls `each` with every element of the list `raw`; a list that is none is one bad entry.
-fn for_each(
-    raw: Option<&RawValue>,
-    name: &str,
-    out: &mut Collector,
-    mut each: impl FnMut(&RawValue, &mut Collector),
-) {
+fn for_each(raw: Option<&RawValue>, name: &str, out: &mut Collector, mut each: impl FnMut(&RawValue, &mut Collector)) {
     let Some(raw) = raw else { return };
     match elements(raw) {
         Some(list) => list.into_iter().for_each(|element| each(element, out)),
@@ -264,10 +227,9 @@ fn kind_of_field(field: &str) -> OtherKind {
         | "message_template_components_update"
         | "template_category_update" => OtherKind::Template,
         "phone_number_quality_update" | "phone_number_name_update" => OtherKind::PhoneNumber,
-        "account_update"
-        | "account_alerts"
-        | "account_review_update"
-        | "business_capability_update" => OtherKind::Account,
+        "account_update" | "account_alerts" | "account_review_update" | "business_capability_update" => {
+            OtherKind::Account
+        }
         _ => OtherKind::Unknown,
     }
 }

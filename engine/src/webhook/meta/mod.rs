@@ -32,21 +32,14 @@ impl Receiver {
     /// entered in Meta's webhook settings.
     #[must_use]
     pub fn new(app_secret: &str, verify_token: &str) -> Self {
-        Self {
-            key: SignatureKey::new(app_secret.as_bytes()),
-            verify_token: verify_token.into(),
-        }
+        Self { key: SignatureKey::new(app_secret.as_bytes()), verify_token: verify_token.into() }
     }
 
     /// Verifies one POST and reads it. `signature` is the value of the header [`SignatureKey::HEADER`].
     ///
     /// # Errors
     /// [`SignatureError`]: answer 401, nothing was parsed.
-    pub fn receive(
-        &self,
-        signature: Option<&[u8]>,
-        body: &[u8],
-    ) -> Result<Vec<Event>, SignatureError> {
+    pub fn receive(&self, signature: Option<&[u8]>, body: &[u8]) -> Result<Vec<Event>, SignatureError> {
         self.key.verify(signature, body)?;
         Ok(parse(body))
     }
@@ -73,9 +66,7 @@ impl Receiver {
         // Documented as digits. Kept to plain characters, so that this endpoint never echoes markup.
         let plain = !challenge.is_empty()
             && challenge.len() <= CHALLENGE_BYTES_MAX
-            && challenge
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
+            && challenge.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
         (mode? == "subscribe" && right_token && plain).then(|| challenge.into_owned())
     }
 }

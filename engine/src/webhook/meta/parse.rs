@@ -11,8 +11,7 @@ use serde::de::IgnoredAny;
 
 use crate::webhook::collector::{cut, digits};
 use crate::webhook::event::{
-    CorrelationText, Event, FAILURE_TEXT_BYTES_MAX, Failure, LineIdentity, PROVIDER_ID_BYTES_MAX,
-    Reported, StatusEvent,
+    CorrelationText, Event, FAILURE_TEXT_BYTES_MAX, Failure, LineIdentity, PROVIDER_ID_BYTES_MAX, Reported, StatusEvent,
 };
 use crate::webhook::json::{Text, Whole};
 
@@ -28,10 +27,7 @@ const LINE_BYTES_MAX: usize = 64;
 /// An empty answer is possible (`"entry":[]`) and to be acknowledged like any other.
 #[must_use]
 pub fn parse(body: &[u8]) -> Vec<Event> {
-    serde_json::from_slice::<Envelope<'_>>(body)
-        .ok()
-        .and_then(all_statuses)
-        .unwrap_or_else(|| carefully(body))
+    serde_json::from_slice::<Envelope<'_>>(body).ok().and_then(all_statuses).unwrap_or_else(|| carefully(body))
 }
 
 #[derive(Deserialize)]
@@ -115,8 +111,7 @@ fn all_statuses(envelope: Envelope<'_>) -> Option<Vec<Event>> {
     let changes = || envelope.entry.iter().flat_map(|entry| &entry.changes);
     let mut events = Vec::with_capacity(changes().map(|change| change.value.statuses.len()).sum());
     for Change { field, value } in changes() {
-        let statuses_alone =
-            value.messages.is_none() && value.errors.is_none() && !value.statuses.is_empty();
+        let statuses_alone = value.messages.is_none() && value.errors.is_none() && !value.statuses.is_empty();
         if field.as_str() != FIELD_MESSAGES || !statuses_alone {
             return None;
         }
@@ -133,10 +128,7 @@ fn all_statuses(envelope: Envelope<'_>) -> Option<Vec<Event>> {
 
 pub(super) fn line(phone_number_id: &str) -> LineIdentity {
     let named = !phone_number_id.is_empty() && phone_number_id.len() <= LINE_BYTES_MAX;
-    LineIdentity {
-        sender: named.then(|| Arc::from(phone_number_id)),
-        service: None,
-    }
+    LineIdentity { sender: named.then(|| Arc::from(phone_number_id)), service: None }
 }
 
 pub(super) enum Read {
@@ -158,40 +150,24 @@ pub(super) fn read(status: &Status<'_>, line: &LineIdentity) -> Read {
         return Read::Bad("id is empty or too long");
     }
     Read::Status(StatusEvent {
-        correlation: status
-            .biz_opaque_callback_data
-            .as_ref()
-            .and_then(|text| CorrelationText::parse(text.as_str())),
+        correlation: status.biz_opaque_callback_data.as_ref().and_then(|text| CorrelationText::parse(text.as_str())),
         provider_id: id.into(),
         stage,
         provider_at: status.timestamp.0,
-        failure: if stage == Reported::Failed {
-            failure(status.errors.as_deref().unwrap_or_default())
-        } else {
-            None
-        },
+        failure: if stage == Reported::Failed { failure(status.errors.as_deref().unwrap_or_default()) } else { None },
         line: line.clone(),
-        recipient: status
-            .recipient_id
-            .as_ref()
-            .and_then(|text| digits(text.as_str())),
+        recipient: status.recipient_id.as_ref().and_then(|text| digits(text.as_str())),
     })
 }
 
 /// The first error is the one that counts; Meta documents the list and sends one.
 fn failure(errors: &[ErrorBody<'_>]) -> Option<Box<Failure>> {
     let error = errors.first()?;
-    let text =
-        |text: Option<&Text<'_>>| cut(text.map_or("", Text::as_str), FAILURE_TEXT_BYTES_MAX).into();
+    let text = |text: Option<&Text<'_>>| cut(text.map_or("", Text::as_str), FAILURE_TEXT_BYTES_MAX).into();
     Some(Box::new(Failure {
         code: error.code.0.and_then(|code| u32::try_from(code).ok()),
         title: text(error.title.as_ref()),
         message: text(error.message.as_ref()),
-        details: text(
-            error
-                .error_data
-                .as_ref()
-                .and_then(|data| data.details.as_ref()),
-        ),
+        details: text(error.error_data.as_ref().and_then(|data| data.details.as_ref())),
     }))
 }

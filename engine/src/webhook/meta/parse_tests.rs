@@ -20,20 +20,16 @@ fn status(n: usize, word: &str) -> String {
 
 fn one_status(json: &str) -> StatusEvent {
     let events = parse(body(json).as_bytes());
-    let [Event::Status(status)] = events.as_slice() else {
-        panic!("one status, got {events:?}")
-    };
+    let [Event::Status(status)] = events.as_slice() else { panic!("one status, got {events:?}") };
     status.clone()
 }
 
 fn kinds(events: &[Event]) -> (usize, usize, usize) {
-    events
-        .iter()
-        .fold((0, 0, 0), |(statuses, others, bad), event| match event {
-            Event::Status(_) => (statuses + 1, others, bad),
-            Event::Other(_) => (statuses, others + 1, bad),
-            Event::Bad(_) => (statuses, others, bad + 1),
-        })
+    events.iter().fold((0, 0, 0), |(statuses, others, bad), event| match event {
+        Event::Status(_) => (statuses + 1, others, bad),
+        Event::Other(_) => (statuses, others + 1, bad),
+        Event::Bad(_) => (statuses, others, bad + 1),
+    })
 }
 
 #[test]
@@ -44,10 +40,7 @@ fn a_status_carries_what_the_webhook_says() {
     assert_eq!(event.provider_at, Some(1_790_000_000));
     assert_eq!(event.recipient, Some(16_505_551_234));
     assert_eq!(event.line.sender.as_deref(), Some("200000000000002"));
-    assert_eq!(
-        event.correlation.expect("of our shape").as_str(),
-        "AQAAACoAAAAHAAGr-_9876543210"
-    );
+    assert_eq!(event.correlation.expect("of our shape").as_str(), "AQAAACoAAAAHAAGr-_9876543210");
 }
 
 #[test]
@@ -68,19 +61,10 @@ fn a_failure_keeps_code_and_texts() {
     let event = one_status(
         r#"{"id":"wamid.B","status":"failed","timestamp":1790000003,"errors":[{"code":131049,"title":"t\/1","message":"m","error_data":{"details":"d\u00e4"},"href":"x"},{"code":1}]}"#,
     );
-    assert_eq!(
-        event.provider_at,
-        Some(1_790_000_003),
-        "a number is as good as a string"
-    );
+    assert_eq!(event.provider_at, Some(1_790_000_003), "a number is as good as a string");
     let failure = event.failure.expect("it has an error");
     assert_eq!(
-        (
-            failure.code,
-            &*failure.title,
-            &*failure.message,
-            &*failure.details
-        ),
+        (failure.code, &*failure.title, &*failure.message, &*failure.details),
         (Some(131_049), "t/1", "m", "dä")
     );
     assert_eq!((event.correlation, event.recipient), (None, None));
@@ -98,24 +82,15 @@ fn odd_members_do_not_cost_the_status() {
         r#"{"id":"w","status":"failed","errors":[{"code":1,"title":"\ud83d alone"}]}"#,
     ] {
         let event = one_status(odd);
-        assert_eq!(
-            (event.stage, event.provider_at),
-            (Reported::Failed, None),
-            "{odd}"
-        );
+        assert_eq!((event.stage, event.provider_at), (Reported::Failed, None), "{odd}");
     }
 }
 
 #[test]
 fn long_texts_are_cut() {
     let long = "é".repeat(5_000);
-    let event = one_status(&format!(
-        r#"{{"id":"w","status":"failed","errors":[{{"code":1,"title":"{long}"}}]}}"#
-    ));
-    assert_eq!(
-        event.failure.expect("it has an error").title.len(),
-        crate::webhook::event::FAILURE_TEXT_BYTES_MAX
-    );
+    let event = one_status(&format!(r#"{{"id":"w","status":"failed","errors":[{{"code":1,"title":"{long}"}}]}}"#));
+    assert_eq!(event.failure.expect("it has an error").title.len(), crate::webhook::event::FAILURE_TEXT_BYTES_MAX);
 }
 
 #[test]
@@ -135,9 +110,7 @@ fn one_bad_status_among_a_thousand_loses_no_other() {
         list[500] = bad.to_owned();
         let events = parse(body(&list.join(",")).as_bytes());
         assert_eq!(kinds(&events), (999, 0, 1), "{bad}");
-        let Event::Bad(entry) = &events[500] else {
-            panic!("order is kept")
-        };
+        let Event::Bad(entry) = &events[500] else { panic!("order is kept") };
         assert_eq!(&*entry.raw, bad);
         assert!(!entry.reason.is_empty());
     }
@@ -146,59 +119,26 @@ fn one_bad_status_among_a_thousand_loses_no_other() {
 #[test]
 fn a_broken_character_costs_only_its_own_text() {
     let mut bytes = body(&[status(1, "sent"), status(2, "sent")].join(",")).into_bytes();
-    let at = bytes
-        .windows(3)
-        .position(|window| window == b"Ada")
-        .expect("the contact's name");
+    let at = bytes.windows(3).position(|window| window == b"Ada").expect("the contact's name");
     bytes[at] = 0xff;
     assert_eq!(kinds(&parse(&bytes)), (2, 0, 0));
 }
 
 #[test]
 fn bad_levels_are_recorded_and_their_neighbours_read() {
-    let good = r#"{"field":"messages","value":{"metadata":{"phone_number_id":"2"},"statuses":[{"id":"w","status":"sent"}]}}"#;
-    let wrap =
-        |entries: &str| format!(r#"{{"object":"whatsapp_business_account","entry":[{entries}]}}"#);
+    let good =
+        r#"{"field":"messages","value":{"metadata":{"phone_number_id":"2"},"statuses":[{"id":"w","status":"sent"}]}}"#;
+    let wrap = |entries: &str| format!(r#"{{"object":"whatsapp_business_account","entry":[{entries}]}}"#);
     for (text, want) in [
         (wrap(&format!(r#"7,{{"changes":[{good}]}}"#)), (1, 0, 1)),
-        (
-            wrap(&format!(r#"{{"changes":"none"}},{{"changes":[{good}]}}"#)),
-            (1, 0, 1),
-        ),
-        (
-            wrap(&format!(r#"{{"changes":[{{"field":7}},{good}]}}"#)),
-            (1, 0, 1),
-        ),
-        (
-            wrap(&format!(
-                r#"{{"changes":[{{"field":"messages","value":[]}},{good}]}}"#
-            )),
-            (1, 0, 1),
-        ),
-        (
-            wrap(&format!(
-                r#"{{"changes":[{{"field":"messages","value":{{"statuses":{{}}}}}},{good}]}}"#
-            )),
-            (1, 0, 1),
-        ),
-        (
-            wrap(&format!(
-                r#"{{"changes":[{{"field":"messages","value":{{}}}},{good}]}}"#
-            )),
-            (1, 1, 0),
-        ),
-        (
-            wrap(&format!(
-                r#"{{"changes":[{}]}}"#,
-                good.replace(r#"{"phone_number_id":"2"}"#, "7")
-            )),
-            (1, 0, 0),
-        ),
+        (wrap(&format!(r#"{{"changes":"none"}},{{"changes":[{good}]}}"#)), (1, 0, 1)),
+        (wrap(&format!(r#"{{"changes":[{{"field":7}},{good}]}}"#)), (1, 0, 1)),
+        (wrap(&format!(r#"{{"changes":[{{"field":"messages","value":[]}},{good}]}}"#)), (1, 0, 1)),
+        (wrap(&format!(r#"{{"changes":[{{"field":"messages","value":{{"statuses":{{}}}}}},{good}]}}"#)), (1, 0, 1)),
+        (wrap(&format!(r#"{{"changes":[{{"field":"messages","value":{{}}}},{good}]}}"#)), (1, 1, 0)),
+        (wrap(&format!(r#"{{"changes":[{}]}}"#, good.replace(r#"{"phone_number_id":"2"}"#, "7"))), (1, 0, 0)),
         (wrap(""), (0, 0, 0)),
-        (
-            r#"{"object":"whatsapp_business_account"}"#.to_owned(),
-            (0, 0, 0),
-        ),
+        (r#"{"object":"whatsapp_business_account"}"#.to_owned(), (0, 0, 0)),
         (r#"{"object":"page","entry":[]}"#.to_owned(), (0, 1, 0)),
         ("[".to_owned(), (0, 0, 1)),
         (String::new(), (0, 0, 1)),
@@ -242,15 +182,10 @@ fn other_kinds_are_named_and_kept() {
         ]
     );
     assert_eq!(kinds(&events), (1, 9, 0));
-    let Event::Other(inbound) = &events[0] else {
-        panic!("the inbound message is first")
-    };
+    let Event::Other(inbound) = &events[0] else { panic!("the inbound message is first") };
     assert_eq!(inbound.provider_id.as_deref(), Some("wamid.IN1"));
     assert_eq!(inbound.provider_at, Some(1_790_000_500));
-    assert_eq!(
-        (inbound.owner.as_deref(), inbound.line.sender.as_deref()),
-        (Some("100"), Some("200"))
-    );
+    assert_eq!((inbound.owner.as_deref(), inbound.line.sender.as_deref()), (Some("100"), Some("200")));
     assert!(inbound.raw.contains("STOP") && inbound.raw.starts_with('{'));
 }
 

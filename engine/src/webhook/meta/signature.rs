@@ -20,9 +20,7 @@ impl SignatureKey {
     /// Takes the app secret as the bytes of its text.
     #[must_use]
     pub fn new(app_secret: &[u8]) -> Self {
-        Self {
-            keyed: Hmac::new_from_slice(app_secret).expect("HMAC takes keys of any length"),
-        }
+        Self { keyed: Hmac::new_from_slice(app_secret).expect("HMAC takes keys of any length") }
     }
 
     /// Checks `header` against the raw `body`.
@@ -35,9 +33,7 @@ impl SignatureKey {
     /// [`SignatureError`] as it says.
     pub fn verify(&self, header: Option<&[u8]>, body: &[u8]) -> Result<(), SignatureError> {
         let header = header.ok_or(SignatureError::Missing)?;
-        let hex = header
-            .strip_prefix(Self::PREFIX)
-            .ok_or(SignatureError::Malformed)?;
+        let hex = header.strip_prefix(Self::PREFIX).ok_or(SignatureError::Malformed)?;
         let presented = decode_hex(hex).ok_or(SignatureError::Malformed)?;
         if self.matches(&presented, body) {
             return Ok(());
@@ -53,11 +49,7 @@ impl SignatureKey {
 
     /// Constant in time: `verify_slice` compares the whole tag.
     fn matches(&self, presented: &[u8; 32], message: &[u8]) -> bool {
-        self.keyed
-            .clone()
-            .chain_update(message)
-            .verify_slice(presented)
-            .is_ok()
+        self.keyed.clone().chain_update(message).verify_slice(presented).is_ok()
     }
 }
 

@@ -44,18 +44,13 @@ impl<'a> Form<'a> {
     /// The first value of `name`, with broken characters replaced; `None` if absent.
     #[must_use]
     pub fn text(&self, name: &str) -> Option<Cow<'_, str>> {
-        let (_, value) = self
-            .pairs
-            .iter()
-            .find(|(key, _)| key.as_ref() == name.as_bytes())?;
+        let (_, value) = self.pairs.iter().find(|(key, _)| key.as_ref() == name.as_bytes())?;
         Some(String::from_utf8_lossy(value))
     }
 
     /// Name and value in order of arrival.
     pub(super) fn pairs(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        self.pairs
-            .iter()
-            .map(|(name, value)| (name.as_ref(), value.as_ref()))
+        self.pairs.iter().map(|(name, value)| (name.as_ref(), value.as_ref()))
     }
 
     /// The pairs as they are signed: by name in byte order, the values of one name sorted and without repetitions.
@@ -69,10 +64,7 @@ impl<'a> Form<'a> {
 
 fn decode(text: &[u8]) -> Cow<'_, [u8]> {
     if text.contains(&b'+') {
-        let spaced: Vec<u8> = text
-            .iter()
-            .map(|&b| if b == b'+' { b' ' } else { b })
-            .collect();
+        let spaced: Vec<u8> = text.iter().map(|&b| if b == b'+' { b' ' } else { b }).collect();
         Cow::Owned(percent_decode(&spaced).collect())
     } else {
         percent_decode(text).into()

@@ -52,24 +52,17 @@ impl Receiver {
     pub fn receive(&self, post: &Post<'_>) -> Result<Vec<Event>, SignatureError> {
         let signature = post.signature.ok_or(SignatureError::Missing)?;
         if is_json(post.content_type) {
-            self.key
-                .verify_json(&self.url, post.target, post.body, signature)?;
+            self.key.verify_json(&self.url, post.target, post.body, signature)?;
             return Ok(vec![parse::json(post.body)]);
         }
         let form = Form::parse(post.body).map_err(|FormError| SignatureError::Malformed)?;
-        self.key
-            .verify_form(&self.url, post.target, &form, signature)?;
-        let query = post
-            .target
-            .split_once('?')
-            .map_or("", |(_path, query)| query);
+        self.key.verify_form(&self.url, post.target, &form, signature)?;
+        let query = post.target.split_once('?').map_or("", |(_path, query)| query);
         Ok(vec![parse(query, &form, post.body)])
     }
 }
 
 fn is_json(content_type: Option<&[u8]>) -> bool {
     const JSON: &[u8] = b"application/json";
-    content_type
-        .and_then(|value| value.get(..JSON.len()))
-        .is_some_and(|start| start.eq_ignore_ascii_case(JSON))
+    content_type.and_then(|value| value.get(..JSON.len())).is_some_and(|start| start.eq_ignore_ascii_case(JSON))
 }

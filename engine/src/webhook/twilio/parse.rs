@@ -19,9 +19,7 @@ const FIELD_BYTES_MAX: usize = 64;
 /// What the callback says. `query` is the raw query of its URL, `body` the raw form (kept as it is where we do not interpret).
 #[must_use]
 pub fn parse(query: &str, form: &Form<'_>, body: &[u8]) -> Event {
-    let word = present(form, "MessageStatus")
-        .or_else(|| present(form, "SmsStatus"))
-        .unwrap_or_default();
+    let word = present(form, "MessageStatus").or_else(|| present(form, "SmsStatus")).unwrap_or_default();
     let stage = match word.as_ref() {
         "accepted" | "scheduled" | "queued" | "sending" => Reported::Accepted,
         "sent" | "partially_delivered" => Reported::Sent,
@@ -44,11 +42,7 @@ pub fn parse(query: &str, form: &Form<'_>, body: &[u8]) -> Event {
         stage,
         // `RawDlrDoneDate` is the carrier's clock without a zone: no time is better than that one.
         provider_at: None,
-        failure: if stage == Reported::Failed {
-            failure(form)
-        } else {
-            None
-        },
+        failure: if stage == Reported::Failed { failure(form) } else { None },
         line: line(form, "From"),
         recipient: present(form, "To").and_then(|to| digits(&to)),
     })
@@ -73,50 +67,28 @@ pub(super) fn json(body: &[u8]) -> Event {
 fn correlation(query: &str) -> Option<CorrelationText> {
     let values = query.split('&').filter_map(|pair| pair.split_once('='));
     // The alphabet of the id has nothing that would ever be percent-encoded.
-    let mut ours = values
-        .filter(|(name, _)| *name == CORRELATION_PARAMETER)
-        .map(|(_, value)| value);
+    let mut ours = values.filter(|(name, _)| *name == CORRELATION_PARAMETER).map(|(_, value)| value);
     CorrelationText::parse(ours.next()?)
 }
 
 fn failure(form: &Form<'_>) -> Option<Box<Failure>> {
-    let text = |name| {
-        cut(
-            &present(form, name).unwrap_or_default(),
-            FAILURE_TEXT_BYTES_MAX,
-        )
-        .into()
-    };
+    let text = |name| cut(&present(form, name).unwrap_or_default(), FAILURE_TEXT_BYTES_MAX).into();
     let code = present(form, "ErrorCode").and_then(|code| code.trim().parse().ok());
-    let failure = Failure {
-        code,
-        title: "".into(),
-        message: text("ErrorMessage"),
-        details: text("ChannelStatusMessage"),
-    };
+    let failure =
+        Failure { code, title: "".into(), message: text("ErrorMessage"), details: text("ChannelStatusMessage") };
     (failure != Failure::default()).then(|| Box::new(failure))
 }
 
 fn line(form: &Form<'_>, sender: &str) -> LineIdentity {
-    let named = |name| {
-        present(form, name)
-            .filter(|text| text.len() <= LINE_BYTES_MAX)
-            .map(|text| Arc::from(text.as_ref()))
-    };
-    LineIdentity {
-        sender: named(sender),
-        service: named("MessagingServiceSid"),
-    }
+    let named =
+        |name| present(form, name).filter(|text| text.len() <= LINE_BYTES_MAX).map(|text| Arc::from(text.as_ref()));
+    LineIdentity { sender: named(sender), service: named("MessagingServiceSid") }
 }
 
 fn other(kind: OtherKind, word: &str, form: &Form<'_>, body: &[u8]) -> Event {
     let kept = |name| present(form, name).map(|text| cut(&text, PROVIDER_ID_BYTES_MAX).into());
     // Our line is the addressee of what comes in, and the sender of everything else.
-    let ours = if kind == OtherKind::InboundMessage {
-        "To"
-    } else {
-        "From"
-    };
+    let ours = if kind == OtherKind::InboundMessage { "To" } else { "From" };
     let mut out = Collector::default();
     out.other(OtherEvent {
         kind,
@@ -138,9 +110,7 @@ fn bad(reason: &str, body: &[u8]) -> Event {
 
 /// The one event that went into `out`.
 fn one(out: Collector) -> Event {
-    out.into_events()
-        .pop()
-        .expect("every caller puts one event in")
+    out.into_events().pop().expect("every caller puts one event in")
 }
 
 fn present<'f>(form: &'f Form<'_>, name: &str) -> Option<Cow<'f, str>> {

@@ -7,12 +7,8 @@ use super::*;
 use crate::webhook::{OtherKind, Reported, StatusEvent};
 
 fn own_status(index: usize) -> StatusEvent {
-    let events = own()[index]
-        .receive(OWN_TOKEN)
-        .expect("the signature is right");
-    let [Event::Status(status)] = events.as_slice() else {
-        panic!("one status, got {events:?}")
-    };
+    let events = own()[index].receive(OWN_TOKEN).expect("the signature is right");
+    let [Event::Status(status)] = events.as_slice() else { panic!("one status, got {events:?}") };
     status.clone()
 }
 
@@ -20,27 +16,14 @@ fn own_status(index: usize) -> StatusEvent {
 fn statuses_carry_what_the_callback_says() {
     let delivered = own_status(0);
     assert_eq!(delivered.stage, Reported::Delivered);
-    assert_eq!(
-        &*delivered.provider_id,
-        "SM00000000000000000000000000000001"
-    );
+    assert_eq!(&*delivered.provider_id, "SM00000000000000000000000000000001");
     assert_eq!(delivered.recipient, Some(16_505_551_234));
     assert_eq!(delivered.line.sender.as_deref(), Some("+15550001111"));
-    assert_eq!(
-        (
-            delivered.correlation,
-            delivered.provider_at,
-            delivered.failure
-        ),
-        (None, None, None)
-    );
+    assert_eq!((delivered.correlation, delivered.provider_at, delivered.failure), (None, None, None));
 
     let undelivered = own_status(1);
     assert_eq!(undelivered.stage, Reported::Failed);
-    assert_eq!(
-        undelivered.line.sender.as_deref(),
-        Some("whatsapp:+15550001111")
-    );
+    assert_eq!(undelivered.line.sender.as_deref(), Some("whatsapp:+15550001111"));
     let failure = undelivered.failure.expect("it has an error code");
     assert_eq!((failure.code, &*failure.message), (Some(63_016), "x"));
 }
@@ -48,28 +31,15 @@ fn statuses_carry_what_the_callback_says() {
 #[test]
 fn inbound_messages_are_kept() {
     let events = own()[2].receive(OWN_TOKEN).expect("the signature is right");
-    let [Event::Other(inbound)] = events.as_slice() else {
-        panic!("one other, got {events:?}")
-    };
+    let [Event::Other(inbound)] = events.as_slice() else { panic!("one other, got {events:?}") };
     assert_eq!(inbound.kind, OtherKind::InboundMessage);
-    assert_eq!(
-        inbound.line.sender.as_deref(),
-        Some("+15550001111"),
-        "our line is the addressee"
-    );
-    assert_eq!(
-        inbound.provider_id.as_deref(),
-        Some("SM00000000000000000000000000000003")
-    );
+    assert_eq!(inbound.line.sender.as_deref(), Some("+15550001111"), "our line is the addressee");
+    assert_eq!(inbound.provider_id.as_deref(), Some("SM00000000000000000000000000000003"));
     assert!(inbound.raw.contains("Body=+Stop+%C3%A9+"));
 }
 
 fn event(query: &str, body: &str) -> Event {
-    parse(
-        query,
-        &Form::parse(body.as_bytes()).expect("few parameters"),
-        body.as_bytes(),
-    )
+    parse(query, &Form::parse(body.as_bytes()).expect("few parameters"), body.as_bytes())
 }
 
 #[test]
@@ -87,19 +57,13 @@ fn every_status_word_has_its_stage() {
         ("undelivered", Reported::Failed),
         ("canceled", Reported::Failed),
     ] {
-        let Event::Status(status) = event("", &format!("MessageSid=SM1&MessageStatus={word}"))
-        else {
+        let Event::Status(status) = event("", &format!("MessageSid=SM1&MessageStatus={word}")) else {
             panic!("{word}")
         };
         assert_eq!(status.stage, want, "{word}");
     }
-    let Event::Other(unknown) = event("", "MessageSid=SM1&MessageStatus=teleported") else {
-        panic!("an unknown word")
-    };
-    assert_eq!(
-        (unknown.kind, &*unknown.field),
-        (OtherKind::UnknownStatus, "teleported")
-    );
+    let Event::Other(unknown) = event("", "MessageSid=SM1&MessageStatus=teleported") else { panic!("an unknown word") };
+    assert_eq!((unknown.kind, &*unknown.field), (OtherKind::UnknownStatus, "teleported"));
     assert!(matches!(event("", "MessageStatus=sent"), Event::Bad(_)));
     assert!(matches!(event("", ""), Event::Other(_)));
 }
@@ -107,27 +71,16 @@ fn every_status_word_has_its_stage() {
 #[test]
 fn the_correlation_id_comes_from_the_query() {
     let query = "x=1&c=AQAAACoAAAAHAAGr-_9876543210";
-    let Event::Status(status) = event(
-        query,
-        "MessageSid=SM1&MessageStatus=sent&MessagingServiceSid=MG1",
-    ) else {
+    let Event::Status(status) = event(query, "MessageSid=SM1&MessageStatus=sent&MessagingServiceSid=MG1") else {
         panic!()
     };
-    assert_eq!(
-        status.correlation.expect("of our shape").as_str(),
-        "AQAAACoAAAAHAAGr-_9876543210"
-    );
-    assert_eq!(
-        (status.line.sender, status.line.service.as_deref()),
-        (None, Some("MG1"))
-    );
+    assert_eq!(status.correlation.expect("of our shape").as_str(), "AQAAACoAAAAHAAGr-_9876543210");
+    assert_eq!((status.line.sender, status.line.service.as_deref()), (None, Some("MG1")));
 }
 
 #[test]
 fn a_failure_without_code_is_no_failure_text() {
-    let Event::Status(status) = event("", "MessageSid=SM1&MessageStatus=failed&ErrorCode=") else {
-        panic!()
-    };
+    let Event::Status(status) = event("", "MessageSid=SM1&MessageStatus=failed&ErrorCode=") else { panic!() };
     assert_eq!(status.failure, None);
 }
 

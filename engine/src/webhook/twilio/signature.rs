@@ -26,15 +26,8 @@ impl SignatureKey {
     /// even when messages are sent with an API key.
     #[must_use]
     pub fn new(primary: &str, secondary: Option<&str>) -> Self {
-        let keyed = |token: &str| {
-            Hmac::new_from_slice(token.as_bytes()).expect("HMAC takes keys of any length")
-        };
-        Self {
-            tokens: std::iter::once(primary)
-                .chain(secondary)
-                .map(keyed)
-                .collect(),
-        }
+        let keyed = |token: &str| Hmac::new_from_slice(token.as_bytes()).expect("HMAC takes keys of any length");
+        Self { tokens: std::iter::once(primary).chain(secondary).map(keyed).collect() }
     }
 
     /// Checks a form POST: the signature covers the URL and all parameters.
@@ -55,31 +48,14 @@ impl SignatureKey {
     ///
     /// # Errors
     /// [`SignatureError::Malformed`] or [`SignatureError::Mismatch`].
-    pub fn verify_json(
-        &self,
-        url: &PublicUrl,
-        target: &str,
-        body: &[u8],
-        header: &[u8],
-    ) -> Result<(), SignatureError> {
+    pub fn verify_json(&self, url: &PublicUrl, target: &str, body: &[u8], header: &[u8]) -> Result<(), SignatureError> {
         let query = target.split_once('?').map_or("", |(_path, query)| query);
         let query = Form::parse(query.as_bytes()).map_err(|_| SignatureError::Malformed)?;
         let claimed = query.text("bodySHA256").ok_or(SignatureError::Malformed)?;
-        let actual: String = Sha256::digest(body)
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
-        let fits = bool::from(
-            actual
-                .as_bytes()
-                .ct_eq(claimed.to_ascii_lowercase().as_bytes()),
-        );
+        let actual: String = Sha256::digest(body).iter().map(|byte| format!("{byte:02x}")).collect();
+        let fits = bool::from(actual.as_bytes().ct_eq(claimed.to_ascii_lowercase().as_bytes()));
         self.verify(url, target, &[], header)?;
-        if fits {
-            Ok(())
-        } else {
-            Err(SignatureError::Mismatch)
-        }
+        if fits { Ok(()) } else { Err(SignatureError::Mismatch) }
     }
 
     fn verify(
@@ -98,10 +74,7 @@ impl SignatureKey {
         for spelling in spellings(target) {
             for base in url.forms() {
                 for token in &self.tokens {
-                    let mut mac = token
-                        .clone()
-                        .chain_update(base)
-                        .chain_update(spelling.as_bytes());
+                    let mut mac = token.clone().chain_update(base).chain_update(spelling.as_bytes());
                     for (name, value) in pairs {
                         mac.update(name);
                         mac.update(value);

@@ -28,10 +28,7 @@ impl Vector {
         let text = |key: &str| json[key].as_str().map(str::to_owned);
         let url = text("url").expect("every vector has a URL");
         let authority_end = url.find("://").expect("absolute") + 3;
-        let path = authority_end
-            + url[authority_end..]
-                .find('/')
-                .expect("every vector has a path");
+        let path = authority_end + url[authority_end..].find('/').expect("every vector has a path");
         let (body, content_type) = match (text("body"), text("raw")) {
             (Some(body), _) => (body, JSON),
             (None, Some(raw)) => (raw, FORM),
@@ -67,16 +64,8 @@ impl Vector {
         signature: &[u8],
     ) -> Result<Vec<Event>, SignatureError> {
         let url = PublicUrl::parse(base).expect("the vectors' bases are URLs");
-        let receiver = Receiver {
-            key: key.clone(),
-            url,
-        };
-        receiver.receive(&Post {
-            target,
-            content_type: Some(self.content_type),
-            signature: Some(signature),
-            body,
-        })
+        let receiver = Receiver { key: key.clone(), url };
+        receiver.receive(&Post { target, content_type: Some(self.content_type), signature: Some(signature), body })
     }
 }
 
@@ -115,10 +104,7 @@ pub(super) fn own() -> Vec<Vector> {
 }
 
 fn published_named(start: &str) -> Vector {
-    published()
-        .into_iter()
-        .find(|vector| vector.name.starts_with(start))
-        .expect("the vector exists")
+    published().into_iter().find(|vector| vector.name.starts_with(start)).expect("the vector exists")
 }
 
 #[test]
@@ -140,18 +126,12 @@ fn every_published_vector_is_accepted() {
 fn every_own_vector_is_accepted_in_both_port_forms() {
     for vector in own() {
         assert!(vector.receive(OWN_TOKEN).is_ok(), "{}", vector.name);
-        let with_443 = vector
-            .signature_443
-            .as_deref()
-            .expect("own vectors have both")
-            .as_bytes();
+        let with_443 = vector.signature_443.as_deref().expect("own vectors have both").as_bytes();
         let key = SignatureKey::new(OWN_TOKEN, None);
         for base in [vector.base.clone(), format!("{}:443", vector.base)] {
             for signature in [vector.signature.as_bytes(), with_443] {
                 assert!(
-                    vector
-                        .receive_as(&key, &base, &vector.target, &vector.body, signature)
-                        .is_ok(),
+                    vector.receive_as(&key, &base, &vector.target, &vector.body, signature).is_ok(),
                     "{}",
                     vector.name
                 );
@@ -166,17 +146,7 @@ fn a_request_without_port_is_accepted_under_the_port_forms_signature() {
     let key = SignatureKey::new(PUBLISHED_TOKEN, None);
     let without = "https://mycompany.com";
     for signature in [vector.signature.as_str(), "rw/jVviOgicj2+kHZULvebnA4ag="] {
-        assert!(
-            vector
-                .receive_as(
-                    &key,
-                    without,
-                    &vector.target,
-                    &vector.body,
-                    signature.as_bytes()
-                )
-                .is_ok()
-        );
+        assert!(vector.receive_as(&key, without, &vector.target, &vector.body, signature.as_bytes()).is_ok());
     }
 }
 
@@ -185,17 +155,7 @@ fn an_apostrophe_on_the_wire_is_accepted_under_the_escaped_signature() {
     let vector = published_named("T9");
     let key = SignatureKey::new(PUBLISHED_TOKEN, None);
     let wire = vector.target.replace("%27", "'");
-    assert!(
-        vector
-            .receive_as(
-                &key,
-                &vector.base,
-                &wire,
-                &vector.body,
-                vector.signature.as_bytes()
-            )
-            .is_ok()
-    );
+    assert!(vector.receive_as(&key, &vector.base, &wire, &vector.body, vector.signature.as_bytes()).is_ok());
 }
 
 #[test]
@@ -204,9 +164,7 @@ fn names_are_sorted_not_joined_text() {
     let key = SignatureKey::new(PUBLISHED_TOKEN, None);
     let joined = b"95+Bu0JVPi0r/SsESZCVf0dWAjw=";
     assert_eq!(
-        vector
-            .receive_as(&key, &vector.base, &vector.target, &vector.body, joined)
-            .err(),
+        vector.receive_as(&key, &vector.base, &vector.target, &vector.body, joined).err(),
         Some(SignatureError::Mismatch)
     );
 }
@@ -218,22 +176,10 @@ fn a_changed_status_is_refused() {
     let changed = text.replace("MessageStatus=delivered", "MessageStatus=read");
     let key = SignatureKey::new(OWN_TOKEN, None);
     let receive = |signature: &str| {
-        vector.receive_as(
-            &key,
-            &vector.base,
-            &vector.target,
-            changed.as_bytes(),
-            signature.as_bytes(),
-        )
+        vector.receive_as(&key, &vector.base, &vector.target, changed.as_bytes(), signature.as_bytes())
     };
-    assert_eq!(
-        receive(&vector.signature).err(),
-        Some(SignatureError::Mismatch)
-    );
-    assert!(
-        receive("3aqF5bkBA/PwpYg69RK01UopHYs=").is_ok(),
-        "the signature of the changed body is right for it"
-    );
+    assert_eq!(receive(&vector.signature).err(), Some(SignatureError::Mismatch));
+    assert!(receive("3aqF5bkBA/PwpYg69RK01UopHYs=").is_ok(), "the signature of the changed body is right for it");
 }
 
 #[test]
@@ -241,13 +187,8 @@ fn a_json_body_must_fit_the_signed_hash() {
     for name in ["T5", "T6", "T7"] {
         let vector = published_named(name);
         let key = SignatureKey::new(PUBLISHED_TOKEN, None);
-        let refused = vector.receive_as(
-            &key,
-            &vector.base,
-            &vector.target,
-            b"{\"property\":1}",
-            vector.signature.as_bytes(),
-        );
+        let refused =
+            vector.receive_as(&key, &vector.base, &vector.target, b"{\"property\":1}", vector.signature.as_bytes());
         assert_eq!(refused.err(), Some(SignatureError::Mismatch), "{name}");
     }
 }
@@ -255,20 +196,9 @@ fn a_json_body_must_fit_the_signed_hash() {
 #[test]
 fn both_tokens_are_accepted_during_a_rotation() {
     let vector = &own()[0];
-    for key in [
-        SignatureKey::new("new", Some(OWN_TOKEN)),
-        SignatureKey::new(OWN_TOKEN, Some("new")),
-    ] {
+    for key in [SignatureKey::new("new", Some(OWN_TOKEN)), SignatureKey::new(OWN_TOKEN, Some("new"))] {
         assert!(
-            vector
-                .receive_as(
-                    &key,
-                    &vector.base,
-                    &vector.target,
-                    &vector.body,
-                    vector.signature.as_bytes()
-                )
-                .is_ok()
+            vector.receive_as(&key, &vector.base, &vector.target, &vector.body, vector.signature.as_bytes()).is_ok()
         );
     }
 }
@@ -277,16 +207,8 @@ fn both_tokens_are_accepted_during_a_rotation() {
 fn missing_and_malformed_headers_are_told_apart() {
     let url = PublicUrl::parse("https://hooks.example.test").expect("a URL");
     let receiver = Receiver::new(SignatureKey::new(OWN_TOKEN, None), url);
-    let receive = |signature| {
-        receiver
-            .receive(&Post {
-                target: "/x",
-                content_type: None,
-                signature,
-                body: b"A=1",
-            })
-            .err()
-    };
+    let receive =
+        |signature| receiver.receive(&Post { target: "/x", content_type: None, signature, body: b"A=1" }).err();
     assert_eq!(receive(None), Some(SignatureError::Missing));
     for header in [
         &b""[..],
@@ -296,11 +218,7 @@ fn missing_and_malformed_headers_are_told_apart() {
         b"AAAA",
         b"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA",
     ] {
-        assert_eq!(
-            receive(Some(header)),
-            Some(SignatureError::Malformed),
-            "{header:?}"
-        );
+        assert_eq!(receive(Some(header)), Some(SignatureError::Malformed), "{header:?}");
     }
 }
 

@@ -44,10 +44,7 @@ impl PublicUrl {
             "http" => "80",
             _ => return Err(PublicUrlError::Scheme),
         };
-        if rest
-            .bytes()
-            .any(|b| matches!(b, b'?' | b'#') || b.is_ascii_whitespace() || b.is_ascii_control())
-        {
+        if rest.bytes().any(|b| matches!(b, b'?' | b'#') || b.is_ascii_whitespace() || b.is_ascii_control()) {
             return Err(PublicUrlError::Tail);
         }
         let rest = rest.trim_end_matches('/');
@@ -59,16 +56,9 @@ impl PublicUrl {
         if port.is_some_and(|port| port.parse::<u16>().map_or(true, |number| number == 0)) {
             return Err(PublicUrlError::Port);
         }
-        let with_port =
-            format!("{scheme}://{host}:{}{path}", port.unwrap_or(default_port)).into_boxed_str();
+        let with_port = format!("{scheme}://{host}:{}{path}", port.unwrap_or(default_port)).into_boxed_str();
         let without = format!("{scheme}://{host}{path}").into_boxed_str();
-        Ok(Self {
-            forms: if port.is_some() {
-                [with_port, without]
-            } else {
-                [without, with_port]
-            },
-        })
+        Ok(Self { forms: if port.is_some() { [with_port, without] } else { [without, with_port] } })
     }
 
     /// The public address as it was given, without a trailing slash.
@@ -90,10 +80,7 @@ fn split_port(authority: &str) -> (&str, Option<&str>) {
         None => host_from,
     };
     match authority[port_from..].rfind(':') {
-        Some(colon) => (
-            &authority[..port_from + colon],
-            Some(&authority[port_from + colon + 1..]),
-        ),
+        Some(colon) => (&authority[..port_from + colon], Some(&authority[port_from + colon + 1..])),
         None => (authority, None),
     }
 }
@@ -148,39 +135,17 @@ mod tests {
     use super::*;
 
     fn forms(base: &str) -> Vec<String> {
-        PublicUrl::parse(base)
-            .expect(base)
-            .forms()
-            .map(str::to_owned)
-            .collect()
+        PublicUrl::parse(base).expect(base).forms().map(str::to_owned).collect()
     }
 
     #[test]
     fn both_port_forms_the_given_one_first() {
-        assert_eq!(
-            forms("https://h.test/"),
-            ["https://h.test", "https://h.test:443"]
-        );
-        assert_eq!(
-            forms("http://h.test:80/base"),
-            ["http://h.test:80/base", "http://h.test/base"]
-        );
-        assert_eq!(
-            forms("http://h.test:1234"),
-            ["http://h.test:1234", "http://h.test"]
-        );
-        assert_eq!(
-            forms("https://u:p@h.test"),
-            ["https://u:p@h.test", "https://u:p@h.test:443"]
-        );
-        assert_eq!(
-            forms("https://[::1]:8443/x/"),
-            ["https://[::1]:8443/x", "https://[::1]/x"]
-        );
-        assert_eq!(
-            forms("https://[::1]"),
-            ["https://[::1]", "https://[::1]:443"]
-        );
+        assert_eq!(forms("https://h.test/"), ["https://h.test", "https://h.test:443"]);
+        assert_eq!(forms("http://h.test:80/base"), ["http://h.test:80/base", "http://h.test/base"]);
+        assert_eq!(forms("http://h.test:1234"), ["http://h.test:1234", "http://h.test"]);
+        assert_eq!(forms("https://u:p@h.test"), ["https://u:p@h.test", "https://u:p@h.test:443"]);
+        assert_eq!(forms("https://[::1]:8443/x/"), ["https://[::1]:8443/x", "https://[::1]/x"]);
+        assert_eq!(forms("https://[::1]"), ["https://[::1]", "https://[::1]:443"]);
     }
 
     #[test]
@@ -204,18 +169,11 @@ mod tests {
 
     #[test]
     fn our_own_targets_have_one_spelling() {
-        assert_eq!(
-            spellings("/webhooks/twilio/main?c=AQAAACoAAAAHAAGr-_9876543210").len(),
-            1
-        );
+        assert_eq!(spellings("/webhooks/twilio/main?c=AQAAACoAAAAHAAGr-_9876543210").len(), 1);
         assert_eq!(spellings("/webhooks/twilio/main").len(), 1);
         assert_eq!(
             spellings("/x?Body=It's+amazing"),
-            [
-                "/x?Body=It's+amazing",
-                "/x?Body=It%27s+amazing",
-                "/x?Body=It's%20amazing"
-            ]
+            ["/x?Body=It's+amazing", "/x?Body=It%27s+amazing", "/x?Body=It's%20amazing"]
         );
     }
 }
