@@ -5,5 +5,6 @@
 
 pub mod control;
 pub mod domain;
+pub mod provider;
 pub mod store;
 pub mod webhook;

@@ -1,6 +1,8 @@
 //! Escaping into a byte buffer: JSON strings, form values, and JSON strings inside form values.
 //!
-//! Each copies runs of bytes that stand for themselves and looks the others up, without allocating.
+//! The target is any growing [`BufMut`] (`Vec<u8>`, `BytesMut`). Each function copies runs of bytes that stand for themselves and looks the others up, without allocating.
+
+use bytes::BufMut;
 
 const HEX: &[u8; 16] = b"0123456789ABCDEF";
 
@@ -29,70 +31,60 @@ const FORM_PLAIN: [bool; 256] = {
 };
 
 /// Calls `odd` for each byte that is not plain, and copies the runs between.
-fn runs(bytes: &[u8], plain: &[bool; 256], out: &mut Vec<u8>, mut odd: impl FnMut(u8, &mut Vec<u8>)) {
+fn runs<B: BufMut>(bytes: &[u8], plain: &[bool; 256], out: &mut B, odd: impl Fn(u8, &mut B)) {
     let mut start = 0;
     for (place, &byte) in bytes.iter().enumerate() {
         if !plain[usize::from(byte)] {
-            out.extend_from_slice(&bytes[start..place]);
+            out.put_slice(&bytes[start..place]);
             odd(byte, out);
             start = place + 1;
         }
     }
-    out.extend_from_slice(&bytes[start..]);
+    out.put_slice(&bytes[start..]);
 }
 
 /// The contents of a JSON string, without the quotes.
-pub fn json(text: &str, out: &mut Vec<u8>) {
-    runs(text.as_bytes(), &JSON_PLAIN, out, |byte, out| match byte {
-        b'"' => out.extend_from_slice(b"\\\""),
-        b'\\' => out.extend_from_slice(b"\\\\"),
-        b'\n' => out.extend_from_slice(b"\\n"),
-        b'\r' => out.extend_from_slice(b"\\r"),
-        b'\t' => out.extend_from_slice(b"\\t"),
-        _ => {
-            out.extend_from_slice(b"\\u00");
-            out.push(HEX[usize::from(byte >> 4)]);
-            out.push(HEX[usize::from(byte & 15)]);
-        }
+pub fn json<B: BufMut>(text: &str, out: &mut B) {
+    runs(text.as_bytes(), &JSON_PLAIN, out, |byte, out| {
+        out.put_u8(b'\\');
+        json_escape(byte, out);
     });
 }
 
 /// A form value: space becomes `+`, everything outside the plain set `%XX` by UTF-8 byte.
-pub fn form(text: &str, out: &mut Vec<u8>) {
-    form_bytes(text.as_bytes(), out);
-}
-
-fn form_bytes(bytes: &[u8], out: &mut Vec<u8>) {
-    runs(bytes, &FORM_PLAIN, out, percent);
+pub fn form<B: BufMut>(text: &str, out: &mut B) {
+    runs(text.as_bytes(), &FORM_PLAIN, out, |byte, out| percent(byte, out));
 }
 
 /// The contents of a JSON string inside a form value.
-pub fn json_in_form(text: &str, out: &mut Vec<u8>) {
-    runs(text.as_bytes(), &FORM_PLAIN, out, |byte, out| {
-        if JSON_PLAIN[usize::from(byte)] {
-            percent(byte, out);
-            return;
-        }
-        match byte {
-            b'"' => out.extend_from_slice(b"%5C%22"),
-            b'\\' => out.extend_from_slice(b"%5C%5C"),
-            b'\n' => out.extend_from_slice(b"%5Cn"),
-            b'\r' => out.extend_from_slice(b"%5Cr"),
-            b'\t' => out.extend_from_slice(b"%5Ct"),
-            _ => {
-                out.extend_from_slice(b"%5Cu00");
-                out.push(HEX[usize::from(byte >> 4)]);
-                out.push(HEX[usize::from(byte & 15)]);
-            }
+pub fn json_in_form<B: BufMut>(text: &str, out: &mut B) {
+    runs(text.as_bytes(), &FORM_PLAIN, out, |byte, out| match byte {
+        plain if JSON_PLAIN[usize::from(plain)] => percent(plain, out),
+        b'"' => out.put_slice(b"%5C%22"),
+        b'\\' => out.put_slice(b"%5C%5C"),
+        control => {
+            out.put_slice(b"%5C");
+            json_escape(control, out);
         }
     });
 }
 
-fn percent(byte: u8, out: &mut Vec<u8>) {
+/// What follows the backslash.
+fn json_escape<B: BufMut>(byte: u8, out: &mut B) {
+    match byte {
+        b'\n' => out.put_u8(b'n'),
+        b'\r' => out.put_u8(b'r'),
+        b'\t' => out.put_u8(b't'),
+        b'"' | b'\\' => out.put_u8(byte),
+        _ => out.put_slice(&[b'u', b'0', b'0', HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]),
+    }
+}
+
+fn percent<B: BufMut>(byte: u8, out: &mut B) {
     if byte == b' ' {
-        out.push(b'+');
+        out.put_u8(b'+');
     } else {
-        out.extend_from_slice(&[b'%', HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
+        out.put_slice(&[b'%', HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
     }
 }
 

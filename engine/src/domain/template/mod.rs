@@ -18,6 +18,7 @@ pub mod params;
 pub use params::{ParamList, ParamSource};
 pub use placeholder::{Piece, Text};
 pub use preview::Preview;
+pub(crate) use row::is_link;
 pub use row::{ParamError, ParamProblem, RowParams};
 pub use shape::{Button as ButtonShape, HeaderShape, Shape};
 
