@@ -149,6 +149,11 @@ impl Attempt {
             Stage::Queued
         }
     }
+
+    /// Whether the provider took it, by its answer or by a report.
+    fn was_sent(&self) -> bool {
+        self.accepted_at.is_some() || self.stage() > Stage::Queued
+    }
 }
 
 /// What a provider reports of an attempt.
@@ -303,7 +308,8 @@ pub struct MessageState {
     pub retries: u8,
     /// Pending: when the next attempt may leave. In doubt: when the wait for an echo ends.
     pub due_at: Option<UnixMillis>,
-    /// Somebody decided "send again": it leaves although its campaign has ended.
+    /// Somebody decided "send again": it leaves although its campaign has ended. Stays until an attempt has an outcome, so
+    /// that a withdrawn intent or a 429 does not forget the decision.
     pub again: bool,
     /// The highest stage that any attempt reached.
     pub reached: Stage,
@@ -311,7 +317,9 @@ pub struct MessageState {
     pub accepted: bool,
     /// An attempt both failed and was delivered.
     pub conflict: bool,
-    /// An older attempt turned out to be sent after a newer one had left: the recipient has it twice.
+    /// Some older attempt was sent, by the provider's word: nothing needs to be sent any more.
+    pub older_sent: bool,
+    /// Two attempts turned out to be sent: the recipient has it twice.
     pub doubled: bool,
     /// The newest attempt.
     pub newest: Option<Attempt>,
@@ -402,6 +410,7 @@ impl MessageState {
             Event::DoubtExpired { at, resend } => self.doubt_expired(at, resend),
             Event::Resolved { decision, at } => self.resolved(decision, at),
         };
+        self.doubled |= self.older_sent && self.newest.as_ref().is_some_and(Attempt::was_sent);
         self.assert_sound();
         applied
     }
@@ -411,11 +420,11 @@ impl MessageState {
             return Applied::Refused;
         }
         if let Some(newest) = self.newest.replace(Attempt::new(attempt, line, at)) {
+            self.older_sent |= newest.stage() > Stage::Queued;
             self.older.push(newest);
         }
         self.phase = Phase::InFlight;
         self.due_at = None;
-        self.again = false;
         Applied::Changed
     }
 
@@ -439,9 +448,19 @@ impl MessageState {
     fn withdrawn(&mut self, attempt: u16, at: UnixMillis) -> Applied {
         let Some(open) = self.open(attempt) else { return Applied::NoChange };
         open.withdrawn_at = Some(at);
-        self.phase = Phase::Pending;
-        self.due_at = Some(at);
+        self.wait_again(at);
         Applied::Changed
+    }
+
+    /// Back to pending, unless an older attempt turned out to be sent while this one was under way: then nothing needs to be
+    /// sent any more, just as when that report had come a moment later ([`Self::report`]).
+    fn wait_again(&mut self, due_at: UnixMillis) {
+        if self.older_sent && !self.again {
+            self.settle_in(Phase::Accepted);
+        } else {
+            self.phase = Phase::Pending;
+            self.due_at = Some(due_at);
+        }
     }
 
     fn accepted(&mut self, attempt: u16, at: UnixMillis, provider_id: Box<str>) -> Applied {
@@ -452,7 +471,8 @@ impl MessageState {
         facts.accepted_at = Some(at);
         facts.provider_id.get_or_insert(provider_id);
         self.accepted = true;
-        if self.is_newest(attempt) && matches!(self.phase, Phase::InFlight | Phase::InDoubt | Phase::Unconfirmed) {
+        // Pending: it was in doubt and is to be sent again; the late answer makes that needless.
+        if self.is_newest(attempt) && self.phase != Phase::Failed {
             self.settle_in(Phase::Accepted);
         }
         Applied::Changed
@@ -473,9 +493,8 @@ impl MessageState {
     ) -> Applied {
         let Some(open) = self.open(attempt) else { return Applied::NoChange };
         open.failure = failure;
-        self.phase = Phase::Pending;
-        self.due_at = Some(due_at);
         self.retries = self.retries.saturating_add(u8::from(charged));
+        self.wait_again(due_at);
         Applied::Changed
     }
 
@@ -506,6 +525,7 @@ impl MessageState {
         failure: Option<Box<Failure>>,
     ) -> Applied {
         let Some(facts) = self.find(attempt) else { return Applied::Refused };
+        let stage_before = facts.stage();
         let fact = match what {
             Reported::Sent => &mut facts.sent,
             Reported::Delivered => &mut facts.delivered,
@@ -536,11 +556,12 @@ impl MessageState {
             let failed = self.newest.as_ref().is_some_and(|a| a.failed.is_some());
             self.settle_in(if failed { Phase::Failed } else { Phase::Accepted });
         } else if what != Reported::Failed {
+            self.doubled |= self.older_sent && stage_before == Stage::Queued;
+            self.older_sent = true;
+            self.again = false;
             if self.phase == Phase::Pending {
                 // The newest attempt did not leave (withdrawn, refused, or not yet made): nothing needs to be sent any more.
                 self.settle_in(Phase::Accepted);
-            } else {
-                self.doubled = true;
             }
         }
         Applied::Changed
@@ -551,8 +572,7 @@ impl MessageState {
             return Applied::NoChange;
         }
         if resend {
-            self.phase = Phase::Pending;
-            self.due_at = Some(at);
+            self.wait_again(at);
         } else {
             self.settle_in(Phase::Unconfirmed);
         }
@@ -591,7 +611,8 @@ impl MessageState {
     fn assert_sound(&self) {
         let waits = matches!(self.phase, Phase::Pending | Phase::InDoubt);
         assert!(waits || self.due_at.is_none(), "only what waits is due: {self:?}");
-        assert!(!self.again || self.phase == Phase::Pending, "only a pending message is to be sent again: {self:?}");
+        let under_way = waits || self.phase == Phase::InFlight;
+        assert!(!self.again || under_way, "a message with an outcome is not to be sent again: {self:?}");
         assert!(
             self.newest.is_some() || self.phase == Phase::Pending,
             "a message that was never tried is pending: {self:?}"

@@ -176,3 +176,71 @@ fn tallies_sum_to_the_recipients_and_end_with_the_campaign() {
     tally.end_pending(End::Cancelled, 0);
     assert_eq!((tally.count(Shown::Cancelled), tally.count(Shown::Pending), tally.recipients()), (9, 0, 10));
 }
+
+#[test]
+fn an_echo_of_an_old_attempt_keeps_a_withdrawn_or_refused_newer_one_from_leaving_again() {
+    let refused = Event::NotProcessed { attempt: 2, at: at(61), failure: None, charged: false, due_at: at(99) };
+    for back in [Event::Withdrawn { attempt: 2, at: at(61) }, refused] {
+        for echo_first in [true, false] {
+            let mut state = in_flight();
+            state.apply(doubt(1), None);
+            state.apply(Event::DoubtExpired { at: at(60), resend: true }, None);
+            state.apply(intent(2), None);
+            let (a, b) = (report(1, Reported::Sent), back.clone());
+            for event in if echo_first { [a, b] } else { [b, a] } {
+                state.apply(event, None);
+            }
+            assert_eq!((state.shown(None), state.doubled), (Shown::Sent, false), "echo first: {echo_first}");
+        }
+    }
+}
+
+#[test]
+fn a_double_is_found_in_any_order_and_only_when_both_were_sent() {
+    let events = [report(1, Reported::Sent), accepted(2), report(2, Reported::Failed), report(1, Reported::Read)];
+    for order in [[0, 1, 2, 3], [1, 0, 2, 3], [1, 2, 0, 3], [3, 2, 1, 0], [2, 3, 0, 1], [0, 2, 3, 1]] {
+        let mut state = in_flight();
+        state.apply(doubt(1), None);
+        state.apply(Event::DoubtExpired { at: at(60), resend: true }, None);
+        state.apply(intent(2), None);
+        for i in order {
+            state.apply(events[i].clone(), None);
+        }
+        assert_eq!((state.shown(None), state.reached, state.doubled), (Shown::Failed, Stage::Read, true), "{order:?}");
+    }
+    let mut state = in_flight();
+    state.apply(doubt(1), None);
+    state.apply(Event::DoubtExpired { at: at(60), resend: true }, None);
+    state.apply(intent(2), None);
+    state.apply(report(1, Reported::Sent), None);
+    assert!(!state.doubled, "the second attempt has not left yet");
+    state.apply(
+        Event::Rejected { attempt: 2, at: at(70), failure: Box::new(Failure::new(1, "recipient", "", "", "")) },
+        None,
+    );
+    assert!(!state.doubled, "the provider did not take the second attempt");
+}
+
+#[test]
+fn send_again_outlives_a_withdrawn_intent_of_an_ended_campaign() {
+    let end = Some(End::Cancelled);
+    let mut state = in_flight();
+    state.apply(doubt(1), end);
+    state.apply(Event::Resolved { decision: Decision::SendAgain, at: at(9) }, end);
+    state.apply(intent(2), end);
+    state.apply(Event::Withdrawn { attempt: 2, at: at(10) }, end);
+    assert_eq!(state.shown(end), Shown::Pending);
+    assert_eq!(state.apply(intent(3), end), Applied::Changed);
+    state.apply(accepted(3), end);
+    assert!(!state.again);
+}
+
+#[test]
+fn a_late_acceptance_makes_a_waiting_resend_needless() {
+    let mut state = in_flight();
+    state.apply(doubt(1), None);
+    state.apply(Event::DoubtExpired { at: at(60), resend: true }, None);
+    state.apply(accepted(1), None);
+    assert_eq!(state.shown(None), Shown::Queued);
+    assert_eq!(state.apply(intent(2), None), Applied::Refused);
+}
