@@ -8,7 +8,7 @@ use crate::domain::ids::{CampaignKey, LineKey};
 use crate::domain::line::Line;
 use crate::domain::tally::Tally;
 use crate::domain::time::UnixMillis;
-use crate::store::{Committed, Entry, StoreResult};
+use crate::store::{Entry, EntryResult, StoreResult};
 
 /// What keeps a campaign from sending faster right now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
@@ -71,8 +71,9 @@ pub struct LineStatus {
 /// The running actors, as the façade sees them.
 #[async_trait]
 pub trait Runtime: Send + Sync + 'static {
-    /// Commits entries through the status actors, which publish the tallies. Durable when it returns `Ok`.
-    async fn commit(&self, entries: Vec<Entry>) -> StoreResult<Committed>;
+    /// Commits entries through the status actors, which publish the tallies. Durable when it returns `Ok`; one result per
+    /// entry, in order.
+    async fn commit(&self, entries: Vec<Entry>) -> StoreResult<Vec<EntryResult>>;
 
     /// Shuts the campaign's gate at once: from now on nothing of it passes to a provider but what already passed.
     /// Called before a pause or cancel is written.

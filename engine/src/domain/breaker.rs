@@ -70,6 +70,11 @@ impl Breaker {
         !matches!(self.state, State::Closed { .. })
     }
 
+    /// Whether the one probe is on its way: what was prepared for it may pass.
+    pub fn is_probing(&self) -> bool {
+        matches!(self.state, State::Probing { .. })
+    }
+
     /// What the line may do at `now`; does not begin the probe.
     pub fn allowed(&self, now: Mono) -> Allowed {
         match self.state {

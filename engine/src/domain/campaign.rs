@@ -305,6 +305,8 @@ pub struct Hold {
     pub reason: String,
     /// Since when.
     pub at: UnixMillis,
+    /// Lifts by itself then; `None`: by hand.
+    pub until: Option<UnixMillis>,
 }
 
 /// The record of a campaign.

@@ -3,6 +3,8 @@
 //! What is shown is a pure function of both. Reports of the provider join: whatever their order and however often they come,
 //! the same set of them leads to the same end ([`MessageState::apply`]; checked exhaustively in `message_tests.rs`).
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use super::ids::LineKey;
@@ -245,6 +247,8 @@ pub enum Event {
     Report {
         /// The attempt, from the echoed correlation id.
         attempt: u16,
+        /// The lines of the account that reports, ascending: a report counts only if its account owns the attempt's line.
+        lines: Arc<[LineKey]>,
         /// Now.
         at: UnixMillis,
         /// What is reported.
@@ -260,8 +264,9 @@ pub enum Event {
     DoubtExpired {
         /// Now.
         at: UnixMillis,
-        /// At least once: another attempt follows. At most once: stands as unconfirmed.
-        resend: bool,
+        /// At least once: another attempt follows while the retry budget, this large, is not spent; it pays for each. `None`, at
+        /// most once: stands as unconfirmed.
+        resend_up_to: Option<u8>,
     },
     /// Somebody decided about an attempt in doubt or unconfirmed.
     Resolved {
@@ -404,10 +409,13 @@ impl MessageState {
             }
             Event::Rejected { attempt, at, failure } => self.rejected(attempt, at, failure),
             Event::Doubt { attempt, at, due_at } => self.doubt(attempt, at, due_at),
-            Event::Report { attempt, at, what, provider_at, provider_id, failure } => {
+            Event::Report { attempt, lines, at, what, provider_at, provider_id, failure } => {
+                if !self.find(attempt).is_some_and(|facts| lines.binary_search(&facts.line).is_ok()) {
+                    return Applied::Refused;
+                }
                 self.report(attempt, Seen { at, provider_at }, what, provider_id, failure)
             }
-            Event::DoubtExpired { at, resend } => self.doubt_expired(at, resend),
+            Event::DoubtExpired { at, resend_up_to } => self.doubt_expired(at, resend_up_to),
             Event::Resolved { decision, at } => self.resolved(decision, at),
         };
         self.doubled |= self.older_sent && self.newest.as_ref().is_some_and(Attempt::was_sent);
@@ -567,11 +575,12 @@ impl MessageState {
         Applied::Changed
     }
 
-    fn doubt_expired(&mut self, at: UnixMillis, resend: bool) -> Applied {
+    fn doubt_expired(&mut self, at: UnixMillis, resend_up_to: Option<u8>) -> Applied {
         if self.phase != Phase::InDoubt {
             return Applied::NoChange;
         }
-        if resend {
+        if resend_up_to.is_some_and(|most| self.retries < most) {
+            self.retries += 1;
             self.wait_again(at);
         } else {
             self.settle_in(Phase::Unconfirmed);

@@ -16,7 +16,7 @@ fn intent(attempt: u16) -> Event {
 fn report(attempt: u16, what: Reported) -> Event {
     let failure =
         (what == Reported::Failed).then(|| Box::new(Failure::new(131_026, "recipient", "undeliverable", "", "")));
-    Event::Report { attempt, at: at(5), what, provider_at: Some(7), provider_id: Some("wamid.X".into()), failure }
+    Event::Report { attempt, lines: Arc::new([LINE]), at: at(5), what, provider_at: Some(7), provider_id: Some("wamid.X".into()), failure }
 }
 
 fn accepted(attempt: u16) -> Event {
@@ -108,7 +108,7 @@ fn unconfirmed_is_resolved_by_a_late_echo() {
     let mut state = in_flight();
     state.apply(doubt(1), None);
     assert_eq!(state.shown(None), Shown::InDoubt);
-    state.apply(Event::DoubtExpired { at: at(900), resend: false }, None);
+    state.apply(Event::DoubtExpired { at: at(900), resend_up_to: None }, None);
     assert_eq!(state.shown(None), Shown::Unconfirmed);
     state.apply(report(1, Reported::Delivered), None);
     assert_eq!(state.shown(None), Shown::Delivered);
@@ -151,7 +151,7 @@ fn an_intent_stands_only_on_a_pending_message_of_a_campaign_that_goes_on() {
 fn a_withdrawn_intent_returns_the_message_and_an_old_echo_still_counts() {
     let mut state = in_flight();
     state.apply(doubt(1), None);
-    state.apply(Event::DoubtExpired { at: at(60), resend: true }, None);
+    state.apply(Event::DoubtExpired { at: at(60), resend_up_to: Some(5) }, None);
     state.apply(intent(2), None);
     state.apply(Event::Withdrawn { attempt: 2, at: at(61) }, None);
     assert_eq!(state.shown(None), Shown::Pending);
@@ -184,7 +184,7 @@ fn an_echo_of_an_old_attempt_keeps_a_withdrawn_or_refused_newer_one_from_leaving
         for echo_first in [true, false] {
             let mut state = in_flight();
             state.apply(doubt(1), None);
-            state.apply(Event::DoubtExpired { at: at(60), resend: true }, None);
+            state.apply(Event::DoubtExpired { at: at(60), resend_up_to: Some(5) }, None);
             state.apply(intent(2), None);
             let (a, b) = (report(1, Reported::Sent), back.clone());
             for event in if echo_first { [a, b] } else { [b, a] } {
@@ -201,7 +201,7 @@ fn a_double_is_found_in_any_order_and_only_when_both_were_sent() {
     for order in [[0, 1, 2, 3], [1, 0, 2, 3], [1, 2, 0, 3], [3, 2, 1, 0], [2, 3, 0, 1], [0, 2, 3, 1]] {
         let mut state = in_flight();
         state.apply(doubt(1), None);
-        state.apply(Event::DoubtExpired { at: at(60), resend: true }, None);
+        state.apply(Event::DoubtExpired { at: at(60), resend_up_to: Some(5) }, None);
         state.apply(intent(2), None);
         for i in order {
             state.apply(events[i].clone(), None);
@@ -210,7 +210,7 @@ fn a_double_is_found_in_any_order_and_only_when_both_were_sent() {
     }
     let mut state = in_flight();
     state.apply(doubt(1), None);
-    state.apply(Event::DoubtExpired { at: at(60), resend: true }, None);
+    state.apply(Event::DoubtExpired { at: at(60), resend_up_to: Some(5) }, None);
     state.apply(intent(2), None);
     state.apply(report(1, Reported::Sent), None);
     assert!(!state.doubled, "the second attempt has not left yet");
@@ -239,8 +239,33 @@ fn send_again_outlives_a_withdrawn_intent_of_an_ended_campaign() {
 fn a_late_acceptance_makes_a_waiting_resend_needless() {
     let mut state = in_flight();
     state.apply(doubt(1), None);
-    state.apply(Event::DoubtExpired { at: at(60), resend: true }, None);
+    state.apply(Event::DoubtExpired { at: at(60), resend_up_to: Some(5) }, None);
     state.apply(accepted(1), None);
     assert_eq!(state.shown(None), Shown::Queued);
     assert_eq!(state.apply(intent(2), None), Applied::Refused);
+}
+
+#[test]
+fn a_report_of_another_account_does_not_count() {
+    let mut state = in_flight();
+    let Event::Report { attempt, at, what, provider_at, provider_id, failure, .. } = report(1, Reported::Delivered) else {
+        unreachable!()
+    };
+    let lines = Arc::new([LineKey(2), LineKey(9)]);
+    let strange = Event::Report { attempt, lines, at, what, provider_at, provider_id, failure };
+    assert_eq!(state.apply(strange, None), Applied::Refused);
+    assert_eq!(state, in_flight());
+}
+
+#[test]
+fn at_least_once_resends_no_more_often_than_the_budget_allows() {
+    let mut state = in_flight();
+    for attempt in 1..=3 {
+        state.apply(doubt(attempt), None);
+        state.apply(Event::DoubtExpired { at: at(60), resend_up_to: Some(2) }, None);
+        if attempt < 3 {
+            assert_eq!(state.apply(intent(attempt + 1), None), Applied::Changed);
+        }
+    }
+    assert_eq!((state.shown(None), state.retries), (Shown::Unconfirmed, 2));
 }

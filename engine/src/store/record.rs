@@ -228,6 +228,8 @@ pub struct Committed {
     pub results: Vec<EntryResult>,
     /// The tallies after the commit, of every campaign that was touched.
     pub tallies: Vec<(CampaignKey, Tally)>,
+    /// Number of the ledger's write that this was; rises within a process, so that an older tally never replaces a newer one.
+    pub revision: u64,
 }
 
 /// A campaign's counts.
@@ -237,6 +239,8 @@ pub struct Counts {
     pub tally: Tally,
     /// Messages shown as failed, by the provider's code.
     pub failures: BTreeMap<u32, u64>,
+    /// The write after which they stood so; see [`Committed::revision`].
+    pub revision: u64,
 }
 
 /// The sum over a tenant.
