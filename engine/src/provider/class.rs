@@ -217,7 +217,7 @@ impl CodeRow {
     }
 
     /// Whether the row is about this code.
-    pub const fn covers(&self, code: i64) -> bool {
-        self.first as i64 <= code && code <= self.last as i64
+    pub const fn covers(&self, code: u32) -> bool {
+        self.first <= code && code <= self.last
     }
 }

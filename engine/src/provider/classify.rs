@@ -7,13 +7,13 @@
 use super::class::{
     ACCOUNT, AMBIGUOUS, Action, BUG, Class, CodeRow, Proof, RECIPIENT, RETRY, SLOW_ACCOUNT, SLOW_LINE, Scope,
 };
-use super::verdict::{Act, Answer, Effects, Failure, Transport, Verdict};
+use super::verdict::{Act, Answer, Effects, Transport, Verdict};
 use super::{ProviderKind, meta, twilio};
-use std::borrow::Cow;
+use crate::domain::message::Failure;
 use std::time::Duration;
 
 /// The row of a code, if there is one.
-pub fn code_row(kind: ProviderKind, code: i64) -> Option<&'static CodeRow> {
+pub fn code_row(kind: ProviderKind, code: u32) -> Option<&'static CodeRow> {
     let table = if kind.is_twilio() { twilio::CODES } else { meta::CODES };
     table.iter().find(|row| row.covers(code))
 }
@@ -25,7 +25,8 @@ pub fn classify(kind: ProviderKind, answer: Answer<'_>) -> Verdict {
         // Without its body an answer is its status: a 429 still proves that nothing was processed.
         Answer::Transport(Transport::AnswerCut { status }) => http(kind, status, b""),
         Answer::Transport(Transport::NothingWritten) => Verdict::NotProcessed {
-            failure: transport_failure("nothing was written: no connection to the provider", Class::Retry),
+            class: Class::Retry,
+            failure: failure(None, Class::Retry, "nothing was written: no connection to the provider", "", ""),
             // Not charged, or an outage of some minutes would use up every recipient's budget without one try.
             charged: false,
             retries_max: None,
@@ -55,7 +56,7 @@ pub struct EventVerdict {
 }
 
 /// What the code of a failed status means; without a code, or with an unknown one, the recipient has failed.
-pub fn classify_event(kind: ProviderKind, code: Option<i64>) -> EventVerdict {
+pub fn classify_event(kind: ProviderKind, code: Option<u32>) -> EventVerdict {
     let row = code.and_then(|code| code_row(kind, code));
     let action = row.map_or(RECIPIENT, |row| row.event);
     let not_processed = action.proof == Proof::NotProcessed;
@@ -74,14 +75,16 @@ fn http(kind: ProviderKind, status: u16, body: &[u8]) -> Verdict {
     }
     let said = if kind.is_twilio() { twilio::answer::error(body) } else { meta::answer::error(body) };
     let row = said.code.and_then(|code| code_row(kind, code));
-    let title = match row {
-        Some(row) => Cow::Borrowed(row.title),
-        None => Cow::Owned(format!("HTTP {status}")),
-    };
     let action = row.map_or_else(|| unknown(kind, status), |row| row.answer);
-    let failure =
-        Box::new(Failure { code: said.code, title, message: said.message, details: said.details, class: action.class });
-    decide(status, action, failure)
+    let by_status;
+    let title = match row {
+        Some(row) => row.title,
+        None => {
+            by_status = format!("HTTP {status}");
+            &by_status
+        }
+    };
+    decide(status, action, failure(said.code, action.class, title, &said.message, &said.details))
 }
 
 fn success(kind: ProviderKind, body: &[u8]) -> Verdict {
@@ -100,18 +103,11 @@ fn success(kind: ProviderKind, body: &[u8]) -> Verdict {
 }
 
 /// A message that was created as failed is over; what its code says of line or campaign still holds.
-fn created_failed(kind: ProviderKind, code: Option<i64>, message: String) -> Verdict {
+fn created_failed(kind: ProviderKind, code: Option<u32>, message: String) -> Verdict {
     let verdict = classify_event(kind, code);
-    Verdict::Failed {
-        failure: Box::new(Failure {
-            code,
-            title: Cow::Borrowed(verdict.title.unwrap_or("created as failed")),
-            message,
-            details: String::new(),
-            class: verdict.action.class,
-        }),
-        effects: verdict.effects,
-    }
+    let class = verdict.action.class;
+    let title = verdict.title.unwrap_or("created as failed");
+    Verdict::Failed { class, failure: failure(code, class, title, &message, ""), effects: verdict.effects }
 }
 
 /// The default for an answer whose code is missing or unknown.
@@ -142,24 +138,37 @@ fn decide(status: u16, action: Action, failure: Box<Failure>) -> Verdict {
         effects.breaker = true;
         effects.bug_run = false;
         effects.suppress = false;
-        return Verdict::Unclear { failure, retries_max: action.retries_max, wait: action.wait(), effects };
+        return Verdict::Unclear {
+            class: action.class,
+            failure,
+            retries_max: action.retries_max,
+            wait: action.wait(),
+            effects,
+        };
     }
     let charged = match (action.class, action.scope) {
-        (Class::Retry, _) => status != 429,
-        // Only a 429 gets here with a class that proves nothing.
-        (Class::Ambiguous, _) => {
+        // A 429 is about our pace, whatever its code: never charged, and somebody has to slow down.
+        (Class::Retry | Class::Ambiguous, _) if status == 429 => {
             effects.act = Some(Act::SlowLine);
             false
         }
+        (Class::Retry | Class::Ambiguous, _) => true,
         (Class::Slow | Class::Pair | Class::Pause | Class::Account, _) => false,
         // Held with the campaign, so that its messages go out once the template is mended.
         (Class::Campaign, Scope::Campaign) => false,
         (
             Class::Campaign | Class::Recipient | Class::Later | Class::Suppress | Class::Bug | Class::NotApplicable,
             _,
-        ) => return Verdict::Failed { failure, effects },
+        ) => return Verdict::Failed { class: action.class, failure, effects },
     };
-    Verdict::NotProcessed { failure, charged, retries_max: action.retries_max, wait: action.wait(), effects }
+    Verdict::NotProcessed {
+        class: action.class,
+        failure,
+        charged,
+        retries_max: action.retries_max,
+        wait: action.wait(),
+        effects,
+    }
 }
 
 /// What an action does beyond its message.
@@ -184,13 +193,14 @@ fn effects(action: &Action) -> Effects {
     }
 }
 
-fn transport_failure(title: &'static str, class: Class) -> Box<Failure> {
-    Box::new(Failure { code: None, title: Cow::Borrowed(title), message: String::new(), details: String::new(), class })
+fn failure(code: Option<u32>, class: Class, title: &str, message: &str, details: &str) -> Box<Failure> {
+    Box::new(Failure::new(code.unwrap_or(0), class.as_str(), title, message, details))
 }
 
 fn unclear_transport(title: &'static str) -> Verdict {
     Verdict::Unclear {
-        failure: transport_failure(title, Class::Ambiguous),
+        class: Class::Ambiguous,
+        failure: failure(None, Class::Ambiguous, title, "", ""),
         retries_max: None,
         wait: None,
         effects: Effects { breaker: true, ..Effects::default() },

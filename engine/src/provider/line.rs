@@ -1,6 +1,7 @@
 //! A line's identity at its provider: who sends, with which credentials, to which server.
 
 use super::ProviderKind;
+pub use crate::domain::line::SenderIdentity;
 use hyper::http::Uri;
 use std::fmt;
 
@@ -43,26 +44,6 @@ pub enum Credentials {
         /// The auth token, or the API key's secret.
         secret: Secret,
     },
-}
-
-/// The sending identity of a line.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum SenderIdentity {
-    /// Meta's phone number id (digits; not the phone number).
-    PhoneNumberId(String),
-    /// Twilio: an E.164 number; for SMS also a short code or an alphanumeric sender.
-    Number(String),
-    /// Twilio: a messaging service (`MG…`).
-    MessagingService(String),
-}
-
-impl SenderIdentity {
-    /// The identity as the provider writes it; unique among its kind.
-    pub fn as_str(&self) -> &str {
-        match self {
-            Self::PhoneNumberId(text) | Self::Number(text) | Self::MessagingService(text) => text,
-        }
-    }
 }
 
 /// Everything that the requests of a line have in common.
@@ -212,11 +193,11 @@ impl LineIdentity {
             (_, SenderIdentity::MessagingService(sid)) => {
                 (is_sid(sid, "MG"), "a messaging service (MG and 32 hex digits)")
             }
-            (ProviderKind::TwilioSms, SenderIdentity::Number(from)) => (
+            (ProviderKind::TwilioSms, SenderIdentity::From(from)) => (
                 number(from) || is_digits(from, 3, 8) || is_alphanumeric_sender(from),
                 "an E.164 number, a short code, or an alphanumeric sender of at most 11 characters",
             ),
-            (ProviderKind::TwilioWhatsapp, SenderIdentity::Number(from)) => (number(from), "an E.164 number"),
+            (ProviderKind::TwilioWhatsapp, SenderIdentity::From(from)) => (number(from), "an E.164 number"),
             _ => (false, "a Twilio number or messaging service"),
         }
     }
@@ -292,7 +273,7 @@ mod tests {
             kind: ProviderKind::TwilioSms,
             account: "a/b".into(),
             credentials: Credentials::Meta { access_token: Secret::new("x") },
-            sender: SenderIdentity::Number("not a sender!".into()),
+            sender: SenderIdentity::From("not a sender!".into()),
             base_url: "nowhere".into(),
             api_version: String::new(),
             public_base_url: Some("https://my_host.example.test".into()),
@@ -321,7 +302,7 @@ mod tests {
                 api_key_sid: None,
                 secret: Secret::new("x"),
             },
-            sender: SenderIdentity::Number(from.into()),
+            sender: SenderIdentity::From(from.into()),
             base_url: super::super::twilio::BASE_URL.into(),
             api_version: super::super::twilio::API_VERSION.into(),
             public_base_url: Some("https://hooks.example.test".into()),

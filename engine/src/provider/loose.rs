@@ -9,8 +9,8 @@ use std::fmt;
 pub(super) struct Text<'a>(pub Cow<'a, str>);
 
 impl Text<'_> {
-    /// As an integer, when the text is one.
-    pub(super) fn number(&self) -> Option<i64> {
+    /// As an error code, when the text is one.
+    pub(super) fn number(&self) -> Option<u32> {
         self.0.trim().parse().ok()
     }
 }
@@ -94,6 +94,6 @@ mod tests {
         assert_eq!(read(r#"{"messaging_product":"whatsapp","details":"why"}"#), "why");
         assert_eq!(read(r#"{"x":[{}],"message":"m"}"#), "m");
         assert_eq!(read(r#"[["first"],{"a":1}]"#), "first");
-        assert_eq!(serde_json::from_str::<Text<'_>>("\" -7 \"").unwrap().number(), Some(-7));
+        assert_eq!(serde_json::from_str::<Text<'_>>("\" 7 \"").unwrap().number(), Some(7));
     }
 }

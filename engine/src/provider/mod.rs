@@ -18,10 +18,11 @@ mod verdict;
 pub mod meta;
 pub mod twilio;
 
+pub use crate::domain::message::Failure;
 pub use crate::domain::provider_kind::ProviderKind;
 pub use class::{Action, Class, CodeRow, Proof, Scope};
 pub use classify::{EventVerdict, classify, classify_event, code_row};
 pub use fragments::RenderError;
 pub use line::{Credentials, Endpoint, LineError, LineIdentity, Secret, SenderIdentity};
 pub use plan::{PlanError, RequestPlan};
-pub use verdict::{Act, Answer, Effects, Failure, Transport, Verdict};
+pub use verdict::{Act, Answer, Effects, Transport, Verdict};

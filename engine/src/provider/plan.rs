@@ -66,7 +66,7 @@ impl RequestPlan {
         let sms = shape.sms().cloned().unwrap_or_default();
         let (path, authorization, content_type, body) = match &line.credentials {
             Credentials::Meta { access_token } => (
-                format!("{}/{}/{}/messages", base.prefix, line.api_version, line.sender.as_str()),
+                format!("{}/{}/{}/messages", base.prefix, line.api_version, line.sender.text()),
                 format!("Bearer {}", access_token.expose()),
                 "application/json",
                 meta::render::body(shape),

@@ -1,7 +1,7 @@
 //! What came back from a send, and what it means.
 
 use super::class::Class;
-use std::borrow::Cow;
+use crate::domain::message::Failure;
 use std::time::Duration;
 
 /// What a sender got for an attempt.
@@ -46,7 +46,9 @@ pub enum Verdict {
     },
     /// Certainly not processed: the message goes back and is sent again.
     NotProcessed {
-        /// Why.
+        /// What kind of trouble.
+        class: Class,
+        /// Why, as the ledger keeps it. Its texts may hold the recipient's number: stored and shown, never logged.
         failure: Box<Failure>,
         /// Whether the retry budget is charged.
         charged: bool,
@@ -59,13 +61,17 @@ pub enum Verdict {
     },
     /// Final for this recipient.
     Failed {
-        /// Why.
+        /// What kind of trouble.
+        class: Class,
+        /// Why, as the ledger keeps it. Its texts may hold the recipient's number: stored and shown, never logged.
         failure: Box<Failure>,
         /// What else follows.
         effects: Effects,
     },
     /// It may have been sent: in doubt under *at most once*, repeated and charged under *at least once*.
     Unclear {
+        /// What kind of trouble the code would be, had the answer proved anything.
+        class: Class,
         /// What is known.
         failure: Box<Failure>,
         /// Fewer repeats than the policy's, if the code says so.
@@ -85,6 +91,14 @@ impl Verdict {
             Self::NotProcessed { failure, .. } | Self::Failed { failure, .. } | Self::Unclear { failure, .. } => {
                 Some(failure)
             }
+        }
+    }
+
+    /// The class, unless accepted.
+    pub fn class(&self) -> Option<Class> {
+        match self {
+            Self::Accepted { .. } => None,
+            Self::NotProcessed { class, .. } | Self::Failed { class, .. } | Self::Unclear { class, .. } => Some(*class),
         }
     }
 
@@ -133,44 +147,25 @@ pub enum Act {
     HoldCampaign,
 }
 
-/// Why an attempt did not succeed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failure {
-    /// The provider's code, if it gave one.
-    pub code: Option<i64>,
-    /// What the code says, in our words; or what happened on the way.
-    pub title: Cow<'static, str>,
-    /// The provider's text, shortened. May hold the recipient's number: stored and shown, never logged.
-    pub message: String,
-    /// The provider's details, shortened. As `message`.
-    pub details: String,
-    /// What kind of trouble.
-    pub class: Class,
-}
-
 /// What an error body says.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct ErrorSaid {
     /// The provider's code.
-    pub(super) code: Option<i64>,
+    pub(super) code: Option<u32>,
     /// Its text, shortened.
     pub(super) message: String,
     /// What helps to look further, shortened.
     pub(super) details: String,
 }
 
-/// Longest provider text that is kept, in bytes.
-const FAILURE_TEXT_MAX: usize = 512;
-
-/// A provider's text as it is kept: controls replaced, cut at [`FAILURE_TEXT_MAX`] bytes.
+/// A provider's text without control characters, cut to what the ledger keeps.
 pub(super) fn kept(text: &str) -> String {
-    let mut kept = String::with_capacity(text.len().min(FAILURE_TEXT_MAX));
+    let mut kept = String::with_capacity(text.len().min(Failure::TEXT_BYTES_MAX));
     for c in text.trim().chars() {
-        let c = if c.is_control() { ' ' } else { c };
-        if kept.len() + c.len_utf8() > FAILURE_TEXT_MAX {
+        if kept.len() + c.len_utf8() > Failure::TEXT_BYTES_MAX {
             break;
         }
-        kept.push(c);
+        kept.push(if c.is_control() { ' ' } else { c });
     }
     kept
 }

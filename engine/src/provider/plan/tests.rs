@@ -183,7 +183,7 @@ fn an_sms_form_carries_text_and_callback() {
 
 #[test]
 fn whatsapp_through_twilio_sends_content_with_variables() {
-    let line = twilio_line(ProviderKind::TwilioWhatsapp, SenderIdentity::Number("+15550100999".into()));
+    let line = twilio_line(ProviderKind::TwilioWhatsapp, SenderIdentity::From("+15550100999".into()));
     let params = ["https://cdn.example.test/o.pdf", "25%", "A\"da\n", "c", "d"];
     let pairs = form(&rendered(&line, &template(), &params));
     assert_eq!(field(&pairs, "To"), Some("whatsapp:+15550100123"));
@@ -212,7 +212,7 @@ fn heads_are_prepared_and_keep_their_secret() {
     assert_eq!(request.headers()["authorization"], "Bearer EAAtoken");
     assert!(request.headers()["authorization"].is_sensitive());
 
-    let line = twilio_line(ProviderKind::TwilioSms, SenderIdentity::Number("12345".into()));
+    let line = twilio_line(ProviderKind::TwilioSms, SenderIdentity::From("12345".into()));
     let plan = RequestPlan::new(&line, &template()).unwrap();
     let sid = "0".repeat(32);
     assert_eq!(plan.path(), format!("/twilio/2010-04-01/Accounts/AC{sid}/Messages.json"));
@@ -234,7 +234,7 @@ fn heads_are_prepared_and_keep_their_secret() {
 #[test]
 fn the_wrong_pairing_is_refused_with_reasons() {
     let no_content = Template { content_sid: None, ..template() };
-    let line = twilio_line(ProviderKind::TwilioWhatsapp, SenderIdentity::Number("+15550100999".into()));
+    let line = twilio_line(ProviderKind::TwilioWhatsapp, SenderIdentity::From("+15550100999".into()));
     let error = RequestPlan::new(&line, &no_content).unwrap_err();
     assert!(error.to_string().starts_with("template: content_sid: "), "{error}");
     let wrong = LineIdentity { sender: SenderIdentity::PhoneNumberId("1".into()), public_base_url: None, ..line };
@@ -249,7 +249,7 @@ fn the_wrong_pairing_is_refused_with_reasons() {
 
 #[test]
 fn permits_are_parts_of_the_rendered_sms() {
-    let line = twilio_line(ProviderKind::TwilioSms, SenderIdentity::Number("12345".into()));
+    let line = twilio_line(ProviderKind::TwilioSms, SenderIdentity::From("12345".into()));
     let plan = RequestPlan::new(&line, &plain(TemplateKind::Text, "Dear {{1}}!")).unwrap();
     assert_eq!(plan.permit_cost(&["Ada"]), 1);
     assert_eq!(plan.permit_cost(&["x".repeat(154)]), 1);
@@ -275,7 +275,7 @@ proptest! {
         prop_assert_eq!(&json["text"]["body"], &expected);
         prop_assert_eq!(&json["to"], &to.to_string());
 
-        let line = twilio_line(ProviderKind::TwilioSms, SenderIdentity::Number("12345".into()));
+        let line = twilio_line(ProviderKind::TwilioSms, SenderIdentity::From("12345".into()));
         let plan = RequestPlan::new(&line, &text).unwrap();
         let mut body = Vec::new();
         plan.render(to, &list, &id(), &mut body).unwrap();

@@ -27,7 +27,7 @@ pub(crate) enum Created {
     /// Created as failed: no callback follows for a first status.
     Failed {
         /// `error_code`.
-        code: Option<i64>,
+        code: Option<u32>,
         /// `error_message`, shortened.
         message: String,
     },

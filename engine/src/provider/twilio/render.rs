@@ -20,7 +20,7 @@ pub(crate) fn body(
     body.raw(if whatsapp { "To=whatsapp%3A%2B" } else { "To=%2B" }).digits();
     match sender {
         SenderIdentity::MessagingService(sid) => body.raw("&MessagingServiceSid=").escaped(sid, Escape::Form),
-        SenderIdentity::Number(from) | SenderIdentity::PhoneNumberId(from) => {
+        SenderIdentity::From(from) | SenderIdentity::PhoneNumberId(from) => {
             body.raw(if whatsapp { "&From=whatsapp%3A" } else { "&From=" }).escaped(from, Escape::Form)
         }
     };
