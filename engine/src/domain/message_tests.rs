@@ -16,7 +16,15 @@ fn intent(attempt: u16) -> Event {
 fn report(attempt: u16, what: Reported) -> Event {
     let failure =
         (what == Reported::Failed).then(|| Box::new(Failure::new(131_026, "recipient", "undeliverable", "", "")));
-    Event::Report { attempt, lines: Arc::new([LINE]), at: at(5), what, provider_at: Some(7), provider_id: Some("wamid.X".into()), failure }
+    Event::Report {
+        attempt,
+        lines: Arc::new([LINE]),
+        at: at(5),
+        what,
+        provider_at: Some(7),
+        provider_id: Some("wamid.X".into()),
+        failure,
+    }
 }
 
 fn accepted(attempt: u16) -> Event {
@@ -248,7 +256,8 @@ fn a_late_acceptance_makes_a_waiting_resend_needless() {
 #[test]
 fn a_report_of_another_account_does_not_count() {
     let mut state = in_flight();
-    let Event::Report { attempt, at, what, provider_at, provider_id, failure, .. } = report(1, Reported::Delivered) else {
+    let Event::Report { attempt, at, what, provider_at, provider_id, failure, .. } = report(1, Reported::Delivered)
+    else {
         unreachable!()
     };
     let lines = Arc::new([LineKey(2), LineKey(9)]);

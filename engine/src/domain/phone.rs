@@ -415,5 +415,14 @@ mod tests {
             let _ = Address::parse_digits(&text);
             let _ = Address::from_parts("49", &text);
         }
+
+        /// The library sees whatever people put into a phone column; what it lets through is still an address.
+        #[test]
+        fn national_reading_never_panics(text in "\\PC{0,45}|[+0-9() .;,/x*#-]{0,24}|tel:[0-9+;=a-z-]{0,20}", at in 0usize..4) {
+            let region = region(["US", "DE", "BR", "IT"][at]);
+            if let Ok(address) = Address::parse(&text, Some(region)) {
+                prop_assert_eq!(Address::parse_e164(address.text().as_str()), Ok(address));
+            }
+        }
     }
 }
