@@ -87,6 +87,13 @@ pub struct Endpoint {
     pub port: u16,
 }
 
+impl Endpoint {
+    /// The server of a base URL: `http(s)://host[:port][/path]`.
+    pub fn parse(base_url: &str) -> Option<Self> {
+        Base::parse(base_url).map(|base| base.endpoint)
+    }
+}
+
 /// A base URL taken apart.
 #[derive(Debug)]
 pub(super) struct Base {

@@ -7,6 +7,7 @@
 //!
 //! What may be sent again under *at most once* is decided here and nowhere else: [`Verdict::NotProcessed`] and nothing more.
 
+mod account;
 mod class;
 mod classify;
 mod fragments;
@@ -20,6 +21,7 @@ pub mod twilio;
 
 pub use crate::domain::message::Failure;
 pub use crate::domain::provider_kind::ProviderKind;
+pub use account::Account;
 pub use class::{Action, Class, CodeRow, Proof, Scope};
 pub use classify::{EventVerdict, classify, classify_event, code_row};
 pub use fragments::RenderError;

@@ -1,0 +1,308 @@
+//! What is known of a campaign while the engine runs: shared by its actor, the senders, the status actors and the façade.
+//! It outlives the actor, so that a panic there loses neither the gate nor the count of what is in flight.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::watch;
+
+use super::CampaignRef;
+use crate::control::{Binding, Progress};
+use crate::domain::campaign::{Campaign, CampaignState};
+use crate::domain::ids::CampaignKey;
+use crate::domain::provider_kind::ProviderKind;
+use crate::domain::tally::Tally;
+use crate::domain::time::{Mono, UnixMillis};
+
+/// One campaign that is not settled yet.
+#[derive(Debug)]
+pub(crate) struct CampaignShared {
+    pub(crate) key: CampaignKey,
+    pub(crate) kind: ProviderKind,
+    record: ArcSwap<Campaign>,
+    gate_open: AtomicBool,
+    /// Rises whenever the gate shuts or somebody asks to start over: what the actor read ahead before is void.
+    epoch: AtomicU64,
+    sweeping: AtomicBool,
+    in_flight: AtomicU64,
+    /// Earliest moment at which a message with a row is due (Unix ms); `i64::MAX`: none known.
+    next_due: AtomicI64,
+    /// The actor waits for a slot.
+    slot_wanted: AtomicBool,
+    /// The actor, while it runs.
+    pub(crate) actor: ArcSwapOption<CampaignRef>,
+    counts: Mutex<Counted>,
+    progress: watch::Sender<Progress>,
+    binding: Mutex<Binding>,
+    errors: Mutex<ErrorRun>,
+}
+
+#[derive(Debug, Default)]
+struct Counted {
+    tally: Tally,
+    as_of: UnixMillis,
+    /// The commit that the tally comes from: an older one never replaces a newer.
+    revision: u64,
+    /// (when, accepted) now and a while ago, for the rate.
+    marks: [(Mono, u64); 2],
+    started: Option<(Mono, u64)>,
+    dirty: bool,
+}
+
+/// The same request error many times in a row.
+#[derive(Debug, Default)]
+struct ErrorRun {
+    code: u32,
+    run: u32,
+}
+
+impl CampaignShared {
+    /// Errors of the same code in a row that hold a campaign.
+    pub(crate) const ERROR_RUN_MAX: u32 = 20;
+
+    pub(crate) fn new(record: Campaign, kind: ProviderKind, tally: Tally, revision: u64, now: UnixMillis) -> Self {
+        let progress = Progress { tally, as_of: now, version: record.version, ..Progress::default() };
+        Self {
+            key: record.key,
+            kind,
+            gate_open: AtomicBool::new(record.state == CampaignState::Running),
+            epoch: AtomicU64::new(0),
+            sweeping: AtomicBool::new(false),
+            in_flight: AtomicU64::new(0),
+            next_due: AtomicI64::new(i64::MAX),
+            slot_wanted: AtomicBool::new(false),
+            actor: ArcSwapOption::empty(),
+            counts: Mutex::new(Counted { tally, as_of: now, revision, ..Counted::default() }),
+            progress: watch::Sender::new(progress),
+            binding: Mutex::new(Binding::NotRunning),
+            errors: Mutex::default(),
+            record: ArcSwap::from_pointee(record),
+        }
+    }
+
+    pub(crate) fn record(&self) -> Arc<Campaign> {
+        self.record.load_full()
+    }
+
+    /// Takes over a newer record; the gate follows its state.
+    pub(crate) fn set_record(&self, record: Campaign) {
+        let open = record.state == CampaignState::Running;
+        if record.version >= self.record.load().version {
+            self.record.store(Arc::new(record));
+            if !open {
+                self.epoch.fetch_add(1, Ordering::SeqCst);
+            }
+            self.gate_open.store(open, Ordering::SeqCst);
+            self.counts.lock().dirty = true;
+        }
+    }
+
+    /// Whether its messages may pass to a provider. Asked directly before the write.
+    pub(crate) fn gate_is_open(&self) -> bool {
+        self.gate_open.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn close_gate(&self) {
+        self.gate_open.store(false, Ordering::SeqCst);
+        self.epoch.fetch_add(1, Ordering::SeqCst);
+    }
+
+    pub(crate) fn epoch(&self) -> u64 {
+        self.epoch.load(Ordering::SeqCst)
+    }
+
+    /// The actor forgets what it read ahead and reads again from the beginning.
+    pub(crate) fn start_over(&self) {
+        self.epoch.fetch_add(1, Ordering::SeqCst);
+        self.wake();
+    }
+
+    /// Begins a task that must not run twice at once; true: go ahead, and [`Self::end_sweep`] after.
+    pub(crate) fn begin_sweep(&self) -> bool {
+        !self.sweeping.swap(true, Ordering::SeqCst)
+    }
+
+    pub(crate) fn end_sweep(&self) {
+        self.sweeping.store(false, Ordering::SeqCst);
+    }
+
+    pub(crate) fn in_flight(&self) -> u64 {
+        self.in_flight.load(Ordering::SeqCst)
+    }
+
+    /// A slot for one message in flight: from before its intent until after its durable outcome.
+    pub(crate) fn take_slot(self: &Arc<Self>) -> Slot {
+        self.in_flight.fetch_add(1, Ordering::SeqCst);
+        Slot(Arc::clone(self))
+    }
+
+    /// The actor wants to hear when a slot becomes free.
+    pub(crate) fn want_slot(&self) {
+        self.slot_wanted.store(true, Ordering::SeqCst);
+    }
+
+    /// A message became due at `at`; wakes the actor.
+    pub(crate) fn note_due(&self, at: UnixMillis) {
+        if self.next_due.fetch_min(at.0, Ordering::SeqCst) > at.0 {
+            self.wake();
+        }
+    }
+
+    pub(crate) fn next_due(&self) -> Option<UnixMillis> {
+        Some(UnixMillis(self.next_due.load(Ordering::SeqCst))).filter(|at| at.0 != i64::MAX)
+    }
+
+    /// Forgets what is due, before reading it anew from the ledger.
+    pub(crate) fn clear_due(&self) {
+        self.next_due.store(i64::MAX, Ordering::SeqCst);
+    }
+
+    /// Tells the actor to look again.
+    pub(crate) fn wake(&self) {
+        if let Some(actor) = self.actor.load().as_deref() {
+            let _ = actor.cast(super::CampaignMsg::Wake);
+        }
+    }
+
+    pub(crate) fn set_binding(&self, binding: Binding) {
+        let mut held = self.binding.lock();
+        if *held != binding {
+            *held = binding;
+            drop(held);
+            self.counts.lock().dirty = true;
+        }
+    }
+
+    /// Takes over a tally of a commit, unless a later commit's is known already. True: the campaign was clean before.
+    pub(crate) fn set_tally(&self, tally: Tally, revision: u64, at: UnixMillis) -> bool {
+        let mut counts = self.counts.lock();
+        if revision < counts.revision {
+            return false;
+        }
+        (counts.tally, counts.revision, counts.as_of) = (tally, revision, at);
+        !std::mem::replace(&mut counts.dirty, true)
+    }
+
+    pub(crate) fn tally(&self) -> Tally {
+        self.counts.lock().tally
+    }
+
+    pub(crate) fn subscribe(&self) -> watch::Receiver<Progress> {
+        self.progress.subscribe()
+    }
+
+    /// Publishes what changed since the last time.
+    pub(crate) fn publish(&self, now: Mono, force: bool) {
+        let binding = *self.binding.lock();
+        let mut counts = self.counts.lock();
+        if !counts.dirty && !force {
+            return;
+        }
+        counts.dirty = false;
+        let accepted = counts.tally.accepted;
+        let (started_at, started_with) = *counts.started.get_or_insert((now, accepted));
+        if now.since(counts.marks[1].0) >= RATE_OVER {
+            counts.marks = [counts.marks[1], (now, accepted)];
+        }
+        let per_second = |since: Mono, before: u64| {
+            let span = now.since(since).as_secs_f64();
+            #[allow(clippy::cast_precision_loss)]
+            if span > 0.0 { accepted.saturating_sub(before) as f64 / span } else { 0.0 }
+        };
+        let mark = if counts.marks[0].0 == Mono(0) { (started_at, started_with) } else { counts.marks[0] };
+        let progress = Progress {
+            tally: counts.tally,
+            as_of: counts.as_of,
+            rate_now: per_second(mark.0, mark.1),
+            rate_average: per_second(started_at, started_with),
+            binding,
+            version: self.record.load().version,
+        };
+        drop(counts);
+        self.progress.send_replace(progress);
+    }
+
+    /// Counts a request error; true when it is the one too many in a row.
+    pub(crate) fn count_error(&self, code: u32) -> bool {
+        let mut errors = self.errors.lock();
+        if errors.code != code {
+            *errors = ErrorRun { code, run: 0 };
+        }
+        errors.run += 1;
+        errors.run == Self::ERROR_RUN_MAX
+    }
+
+    /// Something of this campaign was accepted: the run of errors is over.
+    pub(crate) fn clear_errors(&self) {
+        self.errors.lock().run = 0;
+    }
+}
+
+/// The rate shown is a mean over one to two of these.
+const RATE_OVER: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// One message in flight; dropped when its outcome is durable.
+#[derive(Debug)]
+pub(crate) struct Slot(Arc<CampaignShared>);
+
+impl Slot {
+    pub(crate) fn campaign(&self) -> &Arc<CampaignShared> {
+        &self.0
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let before = self.0.in_flight.fetch_sub(1, Ordering::SeqCst);
+        assert!(before > 0, "a slot is given back once");
+        // The last one matters too: the campaign may be complete.
+        if self.0.slot_wanted.swap(false, Ordering::SeqCst) || before == 1 {
+            self.0.wake();
+        }
+    }
+}
+
+/// All campaigns that are not settled.
+#[derive(Debug, Default)]
+pub(crate) struct Registry {
+    campaigns: RwLock<HashMap<CampaignKey, Arc<CampaignShared>>>,
+    dirty: Mutex<Vec<Arc<CampaignShared>>>,
+}
+
+impl Registry {
+    pub(crate) fn get(&self, key: CampaignKey) -> Option<Arc<CampaignShared>> {
+        self.campaigns.read().get(&key).cloned()
+    }
+
+    pub(crate) fn all(&self) -> Vec<Arc<CampaignShared>> {
+        self.campaigns.read().values().cloned().collect()
+    }
+
+    /// Inserts a campaign, unless it is there; returns the one that is there.
+    pub(crate) fn insert(&self, shared: CampaignShared) -> Arc<CampaignShared> {
+        Arc::clone(self.campaigns.write().entry(shared.key).or_insert_with(|| Arc::new(shared)))
+    }
+
+    pub(crate) fn remove(&self, key: CampaignKey) -> Option<Arc<CampaignShared>> {
+        self.campaigns.write().remove(&key)
+    }
+
+    /// Takes over the tallies of a commit.
+    pub(crate) fn set_tallies(&self, tallies: &[(CampaignKey, Tally)], revision: u64, at: UnixMillis) {
+        for (key, tally) in tallies {
+            if let Some(shared) = self.get(*key)
+                && shared.set_tally(*tally, revision, at)
+            {
+                self.dirty.lock().push(shared);
+            }
+        }
+    }
+
+    /// Those whose tallies moved since the last time.
+    pub(crate) fn take_dirty(&self) -> Vec<Arc<CampaignShared>> {
+        std::mem::take(&mut self.dirty.lock())
+    }
+}

@@ -1,0 +1,76 @@
+//! What the engine is told at its start. Every bound has a name, a unit and a default that suits one machine.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::domain::breaker::BreakerConfig;
+use crate::domain::ids::AccountId;
+use crate::provider::Account;
+
+/// Settings of one engine.
+#[derive(Debug, Clone)]
+pub struct EngineConfig {
+    /// The provider accounts, by name.
+    pub accounts: HashMap<AccountId, Arc<Account>>,
+    /// Where the providers reach our webhooks: scheme, host and port, no path.
+    pub public_base_url: String,
+    /// Added to the second of every ceiling: what the way to the provider may jitter. More is safer, and slower by its share of
+    /// a second.
+    pub jitter_guard: Duration,
+    /// How far a line's aim may run ahead of an even pace. The exact window still holds; this only lets a late wake-up catch up.
+    pub aim_allowance: Duration,
+    /// How much of its rate a line keeps prepared (durable intents on their way to the gate).
+    pub look_ahead: Duration,
+    /// The breaker of every line.
+    pub breaker: BreakerConfig,
+    /// Longest time to connect, TLS included.
+    pub connect_timeout: Duration,
+    /// Longest time from the first byte of a request to the last byte of its answer.
+    pub answer_timeout: Duration,
+    /// An idle connection is closed after this.
+    pub idle_timeout: Duration,
+    /// Latency assumed of a provider that has not answered yet.
+    pub latency_assumed: Duration,
+    /// Status actors; each commits on its own.
+    pub status_shards: usize,
+    /// How long a status actor waits for company before it commits.
+    pub commit_tick: Duration,
+    /// Most entries in one commit of a status actor.
+    pub commit_entries_max: usize,
+    /// Most entries that may wait for a commit; beyond them webhooks are refused (503) and hand-out pauses.
+    pub waiting_entries_max: usize,
+    /// Messages that a campaign reads ahead.
+    pub window_len: usize,
+    /// An event that nobody can place becomes an orphan after this.
+    pub park_for: Duration,
+    /// Most events parked at once; beyond them a stranger's are dropped and counted.
+    pub parked_max: u64,
+    /// How long senders get to bring in their answers when the engine stops.
+    pub drain_senders: Duration,
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        Self {
+            accounts: HashMap::new(),
+            public_base_url: "http://127.0.0.1:7401".to_owned(),
+            jitter_guard: Duration::from_millis(5),
+            aim_allowance: Duration::from_millis(10),
+            look_ahead: Duration::from_millis(25),
+            breaker: BreakerConfig::default(),
+            connect_timeout: Duration::from_secs(5),
+            answer_timeout: Duration::from_secs(30),
+            idle_timeout: Duration::from_secs(60),
+            latency_assumed: Duration::from_millis(100),
+            status_shards: 2,
+            commit_tick: Duration::from_millis(1),
+            commit_entries_max: 4_096,
+            waiting_entries_max: 65_536,
+            window_len: 1_024,
+            park_for: Duration::from_secs(15 * 60),
+            parked_max: 100_000,
+            drain_senders: Duration::from_secs(35),
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! One engine: the ledger, the actors, and the way in and out of them.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use ractor::Actor;
+use tokio::task::JoinHandle;
+
+use crate::campaign::shared::Registry;
+use crate::config::EngineConfig;
+use crate::control::Runtime;
+use crate::domain::backoff::Backoff;
+use crate::domain::campaign::CampaignState;
+use crate::domain::correlation::CorrelationKey;
+use crate::domain::time::Clock;
+use crate::metrics::ProviderMetrics;
+use crate::sender::outcome::Outcomes;
+use crate::sender::{Connector, SenderContext};
+use crate::status::Ledger;
+use crate::status::sink::Sink;
+use crate::store::{Store, StoreResult};
+use crate::supervisor::{Context, Handle, SupervisorActor, recover};
+use crate::webhook::WebhookSink;
+
+/// A running engine.
+pub struct Engine {
+    context: Arc<Context>,
+    handle: Handle,
+    sink: Arc<Sink>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+/// How an engine stopped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stopped {
+    /// Messages whose outcome did not come in time: the next start finds them in doubt.
+    pub in_doubt: u64,
+    /// Whether all outcomes that did come are in the ledger.
+    pub flushed: bool,
+}
+
+impl Engine {
+    /// Starts from the ledger: what was in flight is in doubt, what was running goes on. Lines stay silent for one full window.
+    pub async fn start(config: EngineConfig, store: Arc<dyn Store>, clock: Clock) -> StoreResult<Self> {
+        let config = Arc::new(config);
+        let registry = Arc::new(Registry::default());
+        let ledger = Ledger::new(&store, &registry, &clock, &config);
+        let correlation = CorrelationKey::new(store.installation_secret().await?);
+        let outcomes = Arc::new(Outcomes {
+            backoff: Backoff::default(),
+            supervisor: arc_swap::ArcSwapOption::empty(),
+            metrics: ProviderMetrics::new(),
+        });
+        let senders = SenderContext {
+            connector: Connector::new(config.connect_timeout),
+            answer_timeout: config.answer_timeout,
+            idle_timeout: config.idle_timeout,
+            clock: clock.clone(),
+            outcomes,
+        };
+        let context = Arc::new(Context::new(store, clock, config, registry, ledger, correlation, senders));
+        let found = recover(&context).await?;
+        tracing::info!(
+            campaigns = found.campaigns,
+            lines = found.lines,
+            in_doubt = found.in_doubt,
+            "the engine takes up where the ledger stands"
+        );
+        let sink = Arc::new(Sink::new(Arc::clone(&context)));
+        let tasks =
+            vec![tokio::spawn(keep_supervised(Arc::clone(&context))), tokio::spawn(look_at_parked(Arc::clone(&sink)))];
+        let engine = Self { handle: Handle { context: Arc::clone(&context) }, context, sink, tasks };
+        engine.wait_for_actors().await;
+        Ok(engine)
+    }
+
+    async fn wait_for_actors(&self) {
+        while self.context.supervisor.load().is_none() {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// The actors, as the façade needs them.
+    pub fn runtime(&self) -> Arc<dyn Runtime> {
+        Arc::new(self.handle.clone())
+    }
+
+    /// Where verified webhook events go.
+    pub fn webhook_sink(&self) -> Arc<dyn WebhookSink> {
+        Arc::clone(&self.sink) as Arc<dyn WebhookSink>
+    }
+
+    /// The store beneath.
+    pub fn store(&self) -> Arc<dyn Store> {
+        Arc::clone(&self.context.store)
+    }
+
+    /// The clock of this engine.
+    pub fn clock(&self) -> Clock {
+        self.context.clock.clone()
+    }
+
+    /// The settings of this engine.
+    pub fn config(&self) -> &EngineConfig {
+        &self.context.config
+    }
+
+    /// Sets the gauges that are read, not counted: to be called before a scrape.
+    pub fn refresh_gauges(&self) {
+        #[allow(clippy::cast_precision_loss)]
+        let set = |name: &'static str, value: u64| metrics::gauge!(name).set(value as f64);
+        let campaigns = self.context.registry.all();
+        set(crate::metrics::LEDGER_WAITING, self.context.ledger.waiting() as u64);
+        set(crate::metrics::IN_FLIGHT, campaigns.iter().map(|c| c.in_flight()).sum());
+        let running = campaigns.iter().filter(|c| c.record().state == CampaignState::Running).count();
+        set(crate::metrics::CAMPAIGNS_RUNNING, running as u64);
+        let lines = self.context.lines();
+        set(crate::metrics::LINES_HELD, lines.iter().filter(|l| l.shared.record().hold.is_some()).count() as u64);
+    }
+
+    /// Stops in the direction of the data: no more hand-out, senders bring in their answers, outcomes reach the ledger. New
+    /// campaigns and imports are refused from the first moment. The caller keeps the webhooks open until this returns, and
+    /// closes the store after them.
+    pub async fn stop(&self) -> Stopped {
+        self.context.draining.store(true, Ordering::SeqCst);
+        for shared in self.context.registry.all() {
+            shared.close_gate();
+            shared.wake();
+        }
+        for entry in self.context.lines() {
+            entry.shared.drain();
+            entry.shared.cast(crate::line::LineMsg::Stopped);
+        }
+        let in_flight = || -> u64 { self.context.registry.all().iter().map(|c| c.in_flight()).sum() };
+        let drained = async {
+            while in_flight() > 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let all = tokio::time::timeout(self.context.config.drain_senders, drained).await.is_ok();
+        tracing::info!(finished = all, "senders drained");
+        let flushed = tokio::time::timeout(Duration::from_secs(5), self.context.ledger.flush()).await.unwrap_or(false);
+        tracing::info!(finished = flushed, "outcomes are in the ledger");
+        Stopped { in_doubt: in_flight(), flushed }
+    }
+
+    /// Ends the actors, after [`Engine::stop`] and after the webhooks are closed.
+    pub async fn close(self) {
+        for task in &self.tasks {
+            task.abort();
+        }
+        if let Some(supervisor) = self.context.supervisor.swap(None) {
+            let _ = supervisor.stop_and_wait(None, Some(Duration::from_secs(2))).await;
+        }
+    }
+}
+
+/// Starts the supervisor, and starts it anew should it ever panic: everything it needs outlives it.
+async fn keep_supervised(context: Arc<Context>) {
+    loop {
+        match Actor::spawn(None, SupervisorActor, Arc::clone(&context)).await {
+            Ok((_, ended)) => {
+                let _ = ended.await;
+            }
+            Err(error) => tracing::error!(%error, "the supervisor could not be started"),
+        }
+        if context.is_draining() {
+            return;
+        }
+        tracing::error!("the supervisor ended and is started anew");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+async fn look_at_parked(sink: Arc<Sink>) {
+    loop {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        sink.look_at_parked().await;
+    }
+}

@@ -1,0 +1,289 @@
+//! What decides whether a line sends now: its window, its aim, what the provider told it, its breaker. One lock, held for
+//! nanoseconds; it outlives the line's actor, so that no restart forgets what left.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use parking_lot::Mutex;
+use ractor::ActorRef;
+
+use super::LineMsg;
+use crate::config::EngineConfig;
+use crate::control::LineStatus;
+use crate::domain::adapt::{InFlight, SlowDown};
+use crate::domain::breaker::{Allowed, Breaker, Outcome};
+use crate::domain::ceiling::{Aim, Window};
+use crate::domain::ids::LineKey;
+use crate::domain::line::Line;
+use crate::domain::time::{Clock, Mono};
+use crate::provider::Account;
+
+/// One line while the engine runs.
+pub(crate) struct LineShared {
+    pub(crate) key: LineKey,
+    pub(crate) account: Option<Arc<Account>>,
+    pub(crate) clock: Clock,
+    record: ArcSwap<Line>,
+    held: AtomicBool,
+    draining: AtomicBool,
+    guard: Duration,
+    gate: Mutex<Gate>,
+    /// Permits granted and not yet used at the gate, withdrawn, or given back.
+    outstanding: AtomicU32,
+    /// Requests at the provider.
+    busy: AtomicU32,
+    pub(crate) actor: ArcSwapOption<ActorRef<LineMsg>>,
+}
+
+struct Gate {
+    window: Window,
+    aim: Aim,
+    slow: SlowDown,
+    breaker: Breaker,
+    flight: InFlight,
+    /// The share of the ceiling that the aim was last set to.
+    aimed: f64,
+}
+
+impl LineShared {
+    pub(crate) fn new(record: Line, account: Option<Arc<Account>>, clock: Clock, config: &EngineConfig) -> Self {
+        let now = clock.mono();
+        let guard = config.jitter_guard;
+        let gate = Gate {
+            // Nobody knows what left before this start: one full window of silence.
+            window: Window::new(record.ceiling, guard, Window::silence_from(now, guard)),
+            aim: Aim::new(0.0, config.aim_allowance, now),
+            slow: SlowDown::new(now),
+            breaker: Breaker::new(config.breaker),
+            flight: InFlight::new(record.in_flight_max, config.latency_assumed),
+            aimed: 0.0,
+        };
+        Self {
+            key: record.key,
+            account,
+            clock,
+            held: AtomicBool::new(record.hold.is_some()),
+            draining: AtomicBool::new(false),
+            guard,
+            gate: Mutex::new(gate),
+            outstanding: AtomicU32::new(0),
+            busy: AtomicU32::new(0),
+            actor: ArcSwapOption::empty(),
+            record: ArcSwap::from_pointee(record),
+        }
+    }
+
+    pub(crate) fn record(&self) -> Arc<Line> {
+        self.record.load_full()
+    }
+
+    /// Takes over a newer record; a lower ceiling binds from now on.
+    pub(crate) fn set_record(&self, record: Line) {
+        let mut gate = self.gate.lock();
+        gate.window.set_ceiling(record.ceiling);
+        gate.flight.set_max(record.in_flight_max);
+        gate.aimed = 0.0;
+        drop(gate);
+        self.held.store(record.hold.is_some(), Ordering::SeqCst);
+        self.record.store(Arc::new(record));
+    }
+
+    /// Whether messages may leave by this line at all. Asked directly before the write.
+    pub(crate) fn may_send(&self) -> bool {
+        !self.held.load(Ordering::SeqCst) && !self.draining.load(Ordering::SeqCst) && self.account.is_some()
+    }
+
+    /// Nothing leaves any more; the engine stops.
+    pub(crate) fn drain(&self) {
+        self.draining.store(true, Ordering::SeqCst);
+    }
+
+    /// Stops the line at once, before the hold is written.
+    pub(crate) fn hold_now(&self) {
+        self.held.store(true, Ordering::SeqCst);
+    }
+
+    /// Takes one permit of the aim, or says when the next is due. `Err(None)`: the line is stopped by its breaker.
+    pub(crate) fn aim(&self, cost: u32) -> Result<(), Option<Mono>> {
+        let now = self.clock.mono();
+        let mut gate = self.gate.lock();
+        gate.follow(now, self.guard);
+        if gate.breaker.is_open() && !gate.breaker.is_probing() {
+            return Err(None);
+        }
+        if gate.aim.take(now, cost) { Ok(()) } else { Err(Some(gate.aim.due())) }
+    }
+
+    /// The exact gate: lets one message leave now, or says when to ask again.
+    pub(crate) fn pass(&self, cost: u32) -> Result<(), Mono> {
+        let now = self.clock.mono();
+        self.gate.lock().window.pass(now, cost)
+    }
+
+    /// How many permits may be granted now; at the same time whether this is a probe.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // bounded by the ceiling
+    pub(crate) fn room(&self, look_ahead: Duration, commit_lag: Duration) -> Room {
+        if !self.may_send() {
+            return Room::Stopped;
+        }
+        let now = self.clock.mono();
+        let outstanding = self.outstanding.load(Ordering::SeqCst);
+        let busy = self.busy.load(Ordering::SeqCst);
+        let mut gate = self.gate.lock();
+        gate.follow(now, self.guard);
+        match gate.breaker.allowed(now) {
+            Allowed::Nothing(_) => return Room::Stopped,
+            Allowed::Probe if outstanding + busy > 0 => return Room::Stopped,
+            Allowed::Probe => {
+                gate.breaker.begin_probe(now);
+                return Room::Permits(1);
+            }
+            Allowed::All => {}
+        }
+        let rate = f64::from(gate.window.ceiling()) * gate.aimed;
+        let ahead = ((rate * (look_ahead + commit_lag).as_secs_f64()).ceil() as u32).max(2);
+        let flight = gate.flight.limit(rate);
+        let by_ahead = ahead.saturating_sub(outstanding);
+        let by_flight = (flight + ahead).saturating_sub(outstanding + busy);
+        if by_flight == 0 {
+            return Room::InFlightFull;
+        }
+        Room::Permits(by_ahead.min(by_flight))
+    }
+
+    /// Requests that may be at the provider at once.
+    pub(crate) fn in_flight_limit(&self) -> u32 {
+        let gate = self.gate.lock();
+        gate.flight.limit(f64::from(gate.window.ceiling()) * gate.aimed)
+    }
+
+    /// Permits for `count` messages; each ends at the gate, or when it is dropped.
+    pub(crate) fn grant(self: &Arc<Self>, count: u32) -> Permits {
+        self.outstanding.fetch_add(count, Ordering::SeqCst);
+        Permits { line: Arc::clone(self), count }
+    }
+
+    /// One request goes out.
+    pub(crate) fn begin_request(self: &Arc<Self>) -> Busy {
+        self.busy.fetch_add(1, Ordering::SeqCst);
+        Busy(Arc::clone(self))
+    }
+
+    /// Learns how a request ended; true when this stopped the line.
+    pub(crate) fn learn(&self, outcome: Outcome, latency: Option<Duration>) -> bool {
+        let now = self.clock.mono();
+        let mut gate = self.gate.lock();
+        if let Some(latency) = latency {
+            gate.flight.learn(latency);
+        }
+        gate.breaker.learn(outcome, now)
+    }
+
+    /// The probe was not used.
+    pub(crate) fn probe_withdrawn(&self) {
+        let now = self.clock.mono();
+        self.gate.lock().breaker.probe_withdrawn(now);
+    }
+
+    /// The provider told the line to slow down.
+    pub(crate) fn slow_down(&self) {
+        let now = self.clock.mono();
+        self.gate.lock().slow.halve(now);
+    }
+
+    pub(crate) fn is_stopped_by_breaker(&self) -> bool {
+        self.gate.lock().breaker.is_open()
+    }
+
+    pub(crate) fn status(&self) -> LineStatus {
+        let now = self.clock.mono();
+        let mut gate = self.gate.lock();
+        let factor = gate.slow.factor(now);
+        let probing = gate.breaker.is_open();
+        let allowed = if self.may_send() && !probing { f64::from(gate.window.ceiling()) * factor } else { 0.0 };
+        LineStatus {
+            allowed,
+            used: u32::try_from(gate.window.used(now)).unwrap_or(u32::MAX),
+            in_flight: self.busy.load(Ordering::SeqCst),
+            slowed: factor < 1.0,
+            probing,
+        }
+    }
+
+    pub(crate) fn cast(&self, message: LineMsg) {
+        if let Some(actor) = self.actor.load().as_deref() {
+            let _ = actor.cast(message);
+        }
+    }
+}
+
+impl Gate {
+    /// The aim follows the slow-down.
+    fn follow(&mut self, now: Mono, guard: Duration) {
+        let factor = self.slow.factor(now);
+        if (factor - self.aimed).abs() > 0.001 || (factor >= 1.0 && self.aimed < 1.0) {
+            self.aimed = factor;
+            self.aim.set_rate(f64::from(self.window.ceiling()) * factor / (1.0 + guard.as_secs_f64()));
+        }
+    }
+}
+
+/// What a line can grant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Room {
+    /// So many.
+    Permits(u32),
+    /// As many requests are at the provider as may be.
+    InFlightFull,
+    /// Held, stopped by the breaker, or draining.
+    Stopped,
+}
+
+/// Permits of a line, given back when dropped.
+pub(crate) struct Permits {
+    line: Arc<LineShared>,
+    count: u32,
+}
+
+impl Permits {
+    pub(crate) fn line(&self) -> &Arc<LineShared> {
+        &self.line
+    }
+
+    pub(crate) fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// Keeps `count` of them; the others are given back with `self`.
+    pub(crate) fn keep(&mut self, count: u32) -> Permits {
+        let count = count.min(self.count);
+        self.count -= count;
+        Permits { line: Arc::clone(&self.line), count }
+    }
+
+    /// One of them, if there is one left.
+    pub(crate) fn take_one(&mut self) -> Option<Permits> {
+        self.count = self.count.checked_sub(1)?;
+        Some(Permits { line: Arc::clone(&self.line), count: 1 })
+    }
+}
+
+impl Drop for Permits {
+    fn drop(&mut self) {
+        if self.count > 0 {
+            let before = self.line.outstanding.fetch_sub(self.count, Ordering::SeqCst);
+            assert!(before >= self.count, "a permit is given back once");
+        }
+    }
+}
+
+/// One request at the provider.
+pub(crate) struct Busy(Arc<LineShared>);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.busy.fetch_sub(1, Ordering::SeqCst);
+    }
+}

@@ -1,0 +1,155 @@
+//! What follows an answer: the message's next event, and what it means for its line, account and campaign.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use bytes::Bytes;
+use ractor::ActorRef;
+
+use super::Item;
+use super::core::SenderCore;
+use crate::domain::backoff::{Backoff, pair_delay};
+use crate::domain::breaker::Outcome;
+use crate::domain::campaign::Settings;
+use crate::domain::message::Event;
+use crate::domain::time::UnixMillis;
+use crate::metrics::ProviderMetrics;
+use crate::provider::{Act, Answer, Class, Transport, Verdict, classify};
+use crate::supervisor::SupervisorMsg;
+
+/// How an exchange ended.
+pub(crate) enum Answered {
+    /// With a whole answer.
+    Response {
+        /// HTTP status.
+        status: u16,
+        /// Its body.
+        body: Bytes,
+    },
+    /// The head came, the body did not, or was too long.
+    Unreadable {
+        /// HTTP status.
+        status: u16,
+    },
+    /// The connection broke.
+    Broken {
+        /// Before the first byte of the request.
+        unwritten: bool,
+    },
+    /// No answer in time.
+    TimedOut,
+}
+
+impl Answered {
+    fn as_answer(&self) -> Answer<'_> {
+        match self {
+            Self::Response { status, body } => Answer::Http { status: *status, body },
+            Self::Unreadable { status } => Answer::Transport(Transport::AnswerCut { status: *status }),
+            Self::Broken { unwritten: true } => Answer::Transport(Transport::NothingWritten),
+            Self::Broken { unwritten: false } => Answer::Transport(Transport::CutAfterWrite),
+            Self::TimedOut => Answer::Transport(Transport::TimeoutAfterWrite),
+        }
+    }
+}
+
+/// Concludes attempts: one for the whole engine.
+pub(crate) struct Outcomes {
+    pub(crate) backoff: Backoff,
+    pub(crate) supervisor: ArcSwapOption<ActorRef<SupervisorMsg>>,
+    pub(crate) metrics: ProviderMetrics,
+}
+
+/// Pause before a message that met a "slow down" tries again; up to as much again is added by chance.
+const SLOWED_PAUSE: Duration = Duration::from_millis(500);
+
+impl Outcomes {
+    /// Reports the outcome of an attempt and does what follows from it.
+    pub(super) fn conclude(&self, core: &SenderCore, mut item: Item, answered: Answered, latency: Duration) {
+        let kind = item.line.record().kind;
+        let verdict = classify(kind, answered.as_answer());
+        let effects = verdict.effects();
+        let answered_at_all = matches!(answered, Answered::Response { .. });
+        let outcome = if effects.breaker { Outcome::Unclear } else { Outcome::Clear };
+        core.learn(outcome, answered_at_all.then_some(latency));
+        self.metrics.concluded(kind, &verdict, latency);
+        if matches!(answered, Answered::Broken { unwritten: true }) {
+            item.attempt.mark_unwritten();
+        }
+        if let Some(campaign) = item.attempt.campaign().cloned() {
+            let failure = verdict.failure();
+            if failure.is_none() {
+                campaign.clear_errors();
+            }
+            let code = failure.map_or(0, |f| f.code);
+            let run_over = effects.bug_run && campaign.count_error(code);
+            let act = if run_over { Some(Act::HoldCampaign) } else { effects.act };
+            if let Some(act) = act {
+                let reason = failure.map(|f| format!("{} (code {code})", f.title)).unwrap_or_default();
+                if act == Act::HoldCampaign {
+                    campaign.close_gate();
+                }
+                self.act(act, Some(&item.line), Some(campaign.key), reason);
+            }
+        }
+        let now = core.context.clock.wall();
+        let event = {
+            let settings = item.attempt.campaign().map(|c| c.record());
+            let default = Settings::default();
+            let settings = settings.as_deref().map_or(&default, |record| &record.settings);
+            self.event(&item, verdict, settings, now)
+        };
+        match event {
+            Some(event) => item.attempt.close(event),
+            None => item.attempt.doubt(),
+        }
+    }
+
+    /// The event of a verdict; `None`: in doubt.
+    fn event(&self, item: &Item, verdict: Verdict, settings: &Settings, now: UnixMillis) -> Option<Event> {
+        let attempt = item.attempt.key().attempt;
+        match verdict {
+            Verdict::Accepted { provider_id, .. } => Some(Event::Accepted { attempt, at: now, provider_id }),
+            Verdict::Failed { failure, .. } => Some(Event::Rejected { attempt, at: now, failure }),
+            Verdict::Unclear { .. } => None,
+            Verdict::NotProcessed { class, failure, charged, retries_max, wait, effects: _ } => {
+                let most = retries_max.unwrap_or(u8::MAX).min(settings.retries_max);
+                if charged && item.retries >= most {
+                    return Some(Event::Rejected { attempt, at: now, failure });
+                }
+                let pause = match class {
+                    Class::Pair => pair_delay(u32::from(attempt) - 1),
+                    _ if charged => self.backoff.delay(u32::from(item.retries), rand::random()),
+                    _ => SLOWED_PAUSE + SLOWED_PAUSE.mul_f64(rand::random::<f64>()),
+                };
+                let due_at = now.after(pause.max(wait.unwrap_or_default()));
+                Some(Event::NotProcessed { attempt, at: now, failure: Some(failure), charged, due_at })
+            }
+        }
+    }
+
+    /// Does what an outcome means beyond its message. What concerns the line alone is done here; the rest by the supervisor.
+    pub(crate) fn act(
+        &self,
+        act: Act,
+        line: Option<&Arc<crate::line::gate::LineShared>>,
+        campaign: Option<crate::domain::ids::CampaignKey>,
+        reason: String,
+    ) {
+        match (act, line) {
+            (Act::SlowLine, Some(line)) => {
+                line.slow_down();
+                return;
+            }
+            // At once: the record follows.
+            (Act::HoldLine | Act::PauseLine(_) | Act::HoldAccount | Act::PauseAccount(_), Some(line)) => {
+                line.hold_now()
+            }
+            _ => {}
+        }
+        if let Some(supervisor) = self.supervisor.load().as_deref() {
+            let message = SupervisorMsg::Act { act, line: line.map(|l| l.key), campaign, reason };
+            let _ = supervisor.cast(message);
+        }
+    }
+}

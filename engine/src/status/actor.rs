@@ -1,0 +1,52 @@
+//! The status actor: woken once for many entries, it commits until nothing is left.
+
+use std::sync::Arc;
+
+use ractor::{Actor, ActorProcessingErr, ActorRef};
+
+use super::Shard;
+
+/// What a status actor is told.
+pub(crate) enum StatusMsg {
+    /// There is something in the inbox.
+    Commit,
+}
+
+/// One status actor.
+pub(crate) struct StatusActor;
+
+impl Actor for StatusActor {
+    type Msg = StatusMsg;
+    type State = Arc<Shard>;
+    type Arguments = Arc<Shard>;
+
+    async fn pre_start(&self, _: ActorRef<StatusMsg>, shard: Arc<Shard>) -> Result<Arc<Shard>, ActorProcessingErr> {
+        Ok(shard)
+    }
+
+    async fn post_start(&self, myself: ActorRef<StatusMsg>, shard: &mut Arc<Shard>) -> Result<(), ActorProcessingErr> {
+        // Also takes up what a predecessor left.
+        shard.attach(myself.clone());
+        let _ = myself.cast(StatusMsg::Commit);
+        Ok(())
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<StatusMsg>,
+        StatusMsg::Commit: StatusMsg,
+        shard: &mut Arc<Shard>,
+    ) -> Result<(), ActorProcessingErr> {
+        crate::faults::point("status.commit");
+        // A short wait gathers company: one commit, one wake-up and one sync for many.
+        tokio::time::sleep(shard.tick()).await;
+        shard.awake();
+        if !shard.flush().await {
+            tracing::warn!(shard = shard.index(), "outcomes wait for the ledger");
+            let shard = Arc::clone(shard);
+            drop(myself.send_after(Shard::RETRY_AFTER, || StatusMsg::Commit));
+            shard.awake();
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,200 @@
+//! One shard's inbox and its commit. It outlives its actor: what was taken and not yet committed is taken up again.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwapOption;
+use parking_lot::Mutex;
+use ractor::ActorRef;
+use tokio::sync::oneshot;
+
+use super::StatusMsg;
+use crate::campaign::shared::{Registry, Slot};
+use crate::config::EngineConfig;
+use crate::domain::message::{Decision, Event};
+use crate::domain::time::{Clock, UnixMillis};
+use crate::store::{Entry, EntryResult, Store, StoreError, StoreResult};
+
+/// Entries that belong together, and what follows their commit.
+pub(crate) struct Job {
+    pub(crate) entries: Vec<Entry>,
+    pub(crate) then: Then,
+}
+
+/// What follows a commit.
+pub(crate) enum Then {
+    /// Somebody waits for the results, or for the error.
+    Reply(oneshot::Sender<StoreResult<Vec<EntryResult>>>),
+    /// An outcome: kept until it is durable.
+    Keep(Slot),
+}
+
+/// The inbox of one status actor.
+pub(crate) struct Shard {
+    index: usize,
+    store: Arc<dyn Store>,
+    registry: Arc<Registry>,
+    clock: Clock,
+    tick: Duration,
+    entries_max: usize,
+    inbox: Mutex<Vec<Job>>,
+    /// Taken from the inbox and not yet answered.
+    taken: tokio::sync::Mutex<Vec<Job>>,
+    waiting: AtomicUsize,
+    woken: AtomicBool,
+    pub(crate) actor: ArcSwapOption<ActorRef<StatusMsg>>,
+}
+
+impl Shard {
+    /// Pause before kept outcomes are tried again on a store that refuses.
+    pub(crate) const RETRY_AFTER: Duration = Duration::from_millis(200);
+
+    pub(crate) fn new(
+        index: usize,
+        store: Arc<dyn Store>,
+        registry: Arc<Registry>,
+        clock: Clock,
+        config: &EngineConfig,
+    ) -> Self {
+        Self {
+            index,
+            store,
+            registry,
+            clock,
+            tick: config.commit_tick,
+            entries_max: config.commit_entries_max,
+            inbox: Mutex::default(),
+            taken: tokio::sync::Mutex::default(),
+            waiting: AtomicUsize::new(0),
+            woken: AtomicBool::new(false),
+            actor: ArcSwapOption::empty(),
+        }
+    }
+
+    pub(crate) fn index(&self) -> usize {
+        self.index
+    }
+
+    pub(crate) fn tick(&self) -> Duration {
+        self.tick
+    }
+
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    /// Adds a job; wakes the actor if nobody has.
+    pub(crate) fn push(&self, job: Job) {
+        self.waiting.fetch_add(job.entries.len(), Ordering::Relaxed);
+        self.inbox.lock().push(job);
+        self.wake();
+    }
+
+    pub(crate) fn wake(&self) {
+        if !self.woken.swap(true, Ordering::SeqCst)
+            && let Some(actor) = self.actor.load().as_deref()
+        {
+            let _ = actor.cast(StatusMsg::Commit);
+        }
+    }
+
+    /// A new actor: what an old one was woken for is due now.
+    pub(crate) fn attach(&self, actor: ActorRef<StatusMsg>) {
+        self.actor.store(Some(Arc::new(actor)));
+        self.woken.store(false, Ordering::SeqCst);
+        self.wake();
+    }
+
+    /// The actor is about to look into the inbox: from now on somebody has to wake it again.
+    pub(crate) fn awake(&self) {
+        self.woken.store(false, Ordering::SeqCst);
+    }
+
+    /// Takes what is there and commits it, until nothing is left or the store refuses. True: nothing is left.
+    pub(crate) async fn flush(&self) -> bool {
+        let mut taken = self.taken.lock().await;
+        loop {
+            self.take_more(&mut taken);
+            if taken.is_empty() {
+                return true;
+            }
+            crate::faults::point("status.taken");
+            if !self.commit(&mut taken).await {
+                return false;
+            }
+        }
+    }
+
+    fn take_more(&self, taken: &mut Vec<Job>) {
+        let mut inbox = self.inbox.lock();
+        let mut entries: usize = taken.iter().map(|j| j.entries.len()).sum();
+        let fits = inbox
+            .iter()
+            .take_while(|job| {
+                entries += job.entries.len();
+                entries <= self.entries_max
+            })
+            .count();
+        // A job larger than a whole commit goes alone.
+        let count = if taken.is_empty() { fits.max(1).min(inbox.len()) } else { fits };
+        taken.extend(inbox.drain(..count));
+    }
+
+    /// One commit; false when the store refused it and outcomes are left.
+    async fn commit(&self, taken: &mut Vec<Job>) -> bool {
+        let entries: Vec<Entry> = taken.iter().flat_map(|job| job.entries.iter().cloned()).collect();
+        let now = self.clock.wall();
+        match self.store.commit(entries).await {
+            Ok(committed) => {
+                self.registry.set_tallies(&committed.tallies, committed.revision, now);
+                let mut results = committed.results.into_iter();
+                for job in taken.drain(..) {
+                    self.waiting.fetch_sub(job.entries.len(), Ordering::Relaxed);
+                    let own: Vec<EntryResult> = results.by_ref().take(job.entries.len()).collect();
+                    self.note_due(&job.entries, now);
+                    match job.then {
+                        Then::Reply(reply) => drop(reply.send(Ok(own))),
+                        Then::Keep(slot) => drop(slot),
+                    }
+                }
+                true
+            }
+            Err(error) => {
+                self.refuse(taken, &error);
+                taken.is_empty()
+            }
+        }
+    }
+
+    /// Those who wait hear the error; outcomes are kept.
+    fn refuse(&self, taken: &mut Vec<Job>, error: &StoreError) {
+        if !matches!(error, StoreError::Unavailable(_)) {
+            tracing::error!(%error, shard = self.index, "the ledger refused a commit");
+        }
+        for job in std::mem::take(taken) {
+            match job.then {
+                Then::Reply(reply) => {
+                    self.waiting.fetch_sub(job.entries.len(), Ordering::Relaxed);
+                    drop(reply.send(Err(error.clone())));
+                }
+                Then::Keep(_) => taken.push(job),
+            }
+        }
+    }
+
+    /// Campaigns hear of messages that may leave again.
+    fn note_due(&self, entries: &[Entry], now: UnixMillis) {
+        for entry in entries {
+            let due = match &entry.event {
+                Event::NotProcessed { due_at, .. } => *due_at,
+                Event::Withdrawn { at, .. } | Event::DoubtExpired { at, resend_up_to: Some(_) } => *at,
+                Event::Resolved { decision: Decision::SendAgain, .. } => now,
+                _ => continue,
+            };
+            if let Some(campaign) = self.registry.get(entry.key.campaign) {
+                campaign.note_due(due);
+            }
+        }
+    }
+}

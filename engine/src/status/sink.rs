@@ -1,0 +1,296 @@
+//! Webhook events on their way into the ledger: correlation id first, the provider's message id second, parked third.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::domain::ids::{AccountId, CampaignKey, LineKey, MessageKey};
+use crate::domain::message::{Event, Failure, Reported};
+use crate::domain::time::UnixMillis;
+use crate::metrics::EntryMetrics;
+use crate::provider::{Act, classify_event};
+use crate::store::{Entry, EntryResult, InboundEvent, ParkedEvent, ParkedMove, StoreError};
+use crate::supervisor::{Context, SupervisorMsg};
+use crate::webhook::{self, SinkError, StatusEvent, WebhookSink};
+
+/// When a parked event is looked at again, after it came: soon, since the webhook may only have outrun our own write; then
+/// rarely, since each look scans.
+const LOOKS: [Duration; 4] =
+    [Duration::from_secs(2), Duration::from_secs(20), Duration::from_secs(120), Duration::from_secs(600)];
+/// Parked events looked at in one go.
+const LOOK_AT_ONCE: usize = 10_000;
+/// The answer to a webhook must come within this, or the provider is asked to come again.
+const COMMIT_WITHIN: Duration = Duration::from_secs(10);
+
+/// The engine's side of the webhooks.
+pub(crate) struct Sink {
+    context: Arc<Context>,
+    metrics: EntryMetrics,
+    /// Events parked, as last counted.
+    parked: AtomicU64,
+}
+
+impl Sink {
+    pub(crate) fn new(context: Arc<Context>) -> Self {
+        Self { context, metrics: EntryMetrics::new(), parked: AtomicU64::new(0) }
+    }
+
+    /// The lines of an account, ascending: its events count for their attempts only.
+    fn lines_of(&self, account: &str) -> Arc<[LineKey]> {
+        let mut lines: Vec<LineKey> = self
+            .context
+            .lines()
+            .iter()
+            .filter(|entry| entry.shared.record().account.as_str() == account)
+            .map(|entry| entry.shared.key)
+            .collect();
+        lines.sort_unstable();
+        lines.into()
+    }
+
+    /// Splits a status into an entry of ours, or an event to park.
+    fn place(&self, account: &AccountId, lines: &Arc<[LineKey]>, status: StatusEvent, now: UnixMillis) -> Placed {
+        let ours = status.correlation.as_ref().and_then(|text| self.context.correlation.decode(text.as_str()));
+        let sender = status.line.sender.as_deref().or(status.line.service.as_deref()).map(Into::into);
+        let provider_id = status.provider_id.clone();
+        let (attempt, key) = match ours {
+            Some((campaign, seq, attempt)) => (attempt, Some(MessageKey { campaign: CampaignKey(campaign), seq })),
+            None => (0, None),
+        };
+        let event = report(status, attempt, lines, now);
+        match key {
+            Some(key) => Placed::Entry(Entry { key, event }),
+            None => Placed::Park(Box::new(self.parked_event(account, sender, provider_id, event, now))),
+        }
+    }
+
+    fn parked_event(
+        &self,
+        account: &AccountId,
+        sender: Option<Box<str>>,
+        provider_id: Box<str>,
+        event: Event,
+        now: UnixMillis,
+    ) -> ParkedEvent {
+        ParkedEvent {
+            id: 0,
+            account: account.clone(),
+            sender,
+            provider_id,
+            attempt: None,
+            event,
+            at: now,
+            look_at: now.after(LOOKS[0]),
+            deadline: now.after(self.context.config.park_for),
+        }
+    }
+
+    /// A failure that says something of the line or the account, beyond its message.
+    fn act_on_failure(&self, status: &StatusEvent, key: Option<CampaignKey>, lines: &[LineKey]) {
+        let Some(failure) = &status.failure else { return };
+        let sender = status.line.sender.as_deref();
+        let line = lines.iter().filter_map(|key| self.context.line(*key)).find(|entry| {
+            let record = entry.shared.record();
+            let of_line = record.sender.text();
+            sender.is_some_and(|s| s.trim_start_matches("whatsapp:") == of_line)
+                || status.line.service.as_deref() == Some(of_line)
+        });
+        let Some(line) = line else { return };
+        let verdict = classify_event(line.shared.record().kind, failure.code);
+        if let Some(act) = verdict.effects.act {
+            let code = failure.code.unwrap_or(0);
+            let reason = format!("{} (code {code}, reported by webhook)", verdict.title.unwrap_or("failure"));
+            // A late report of a template's fate must not stop a campaign that somebody has mended and resumed since.
+            if !matches!(act, Act::HoldCampaign | Act::PauseCampaign(_)) {
+                self.context.cast(SupervisorMsg::Act { act, line: Some(line.shared.key), campaign: key, reason });
+            }
+        }
+    }
+
+    async fn commit(&self, entries: Vec<Entry>) -> Result<Vec<EntryResult>, SinkError> {
+        match tokio::time::timeout(COMMIT_WITHIN, self.context.ledger.commit(entries)).await {
+            Ok(Ok(results)) => Ok(results),
+            Ok(Err(StoreError::Unavailable(_))) | Err(_) => Err(SinkError::StoreDown),
+            Ok(Err(error)) => {
+                tracing::error!(%error, "webhook events could not be committed");
+                Err(SinkError::StoreDown)
+            }
+        }
+    }
+
+    async fn park(&self, events: Vec<ParkedEvent>) -> Result<(), SinkError> {
+        if events.is_empty() {
+            return Ok(());
+        }
+        let room = self.context.config.parked_max.saturating_sub(self.parked.load(Ordering::Relaxed));
+        let count = events.len() as u64;
+        if room < count {
+            // A stranger's overflow is answered and counted, never stored: memory and disk stay bounded.
+            self.metrics.dropped.increment(count);
+            return Ok(());
+        }
+        match self.context.store.park(events).await {
+            Ok(fresh) => {
+                self.parked.fetch_add(fresh as u64, Ordering::Relaxed);
+                self.metrics.parked.increment(fresh as u64);
+                Ok(())
+            }
+            Err(error) => {
+                tracing::warn!(%error, "events could not be parked");
+                Err(SinkError::StoreDown)
+            }
+        }
+    }
+
+    async fn keep(
+        &self,
+        account: &AccountId,
+        others: Vec<webhook::OtherEvent>,
+        now: UnixMillis,
+    ) -> Result<(), SinkError> {
+        if others.is_empty() {
+            return Ok(());
+        }
+        self.metrics.other.increment(others.len() as u64);
+        let kept = others.into_iter().map(|other| InboundEvent {
+            account: account.clone(),
+            kind: other.kind.as_str().into(),
+            provider_id: other.provider_id.unwrap_or_default(),
+            body: other.raw,
+            at: now,
+        });
+        self.context.store.keep_inbound(kept.collect()).await.map_err(|_| SinkError::StoreDown)
+    }
+
+    /// Looks at parked events again: by the provider's id, all at once. To be called about once a second.
+    pub(crate) async fn look_at_parked(&self) {
+        if let Ok(counts) = self.context.store.parked_counts(self.context.clock.wall()).await {
+            self.parked.store(counts.parked, Ordering::Relaxed);
+            metrics::gauge!(crate::metrics::PARKED).set(counts.parked as f64);
+            if counts.parked > 0
+                && let Err(error) = self.look().await
+            {
+                tracing::warn!(%error, "parked events could not be looked at");
+            }
+        }
+    }
+
+    async fn look(&self) -> Result<(), StoreError> {
+        let now = self.context.clock.wall();
+        let events = self.context.store.parked(now, LOOK_AT_ONCE).await?;
+        let mut by_account: HashMap<AccountId, Vec<ParkedEvent>> = HashMap::new();
+        for event in events {
+            by_account.entry(event.account.clone()).or_default().push(event);
+        }
+        for (account, events) in by_account {
+            let lines = self.lines_of(account.as_str());
+            let ids: Vec<Box<str>> = events.iter().map(|e| e.provider_id.clone()).collect();
+            let found = self.context.store.find_provider_ids(&lines, &ids).await?;
+            let found: HashMap<Box<str>, (MessageKey, u16)> =
+                found.into_iter().map(|(id, key, attempt)| (id, (key, attempt))).collect();
+            let mut moves = Vec::with_capacity(events.len());
+            let mut entries = Vec::new();
+            for event in events {
+                let next = match found.get(&event.provider_id) {
+                    Some((key, attempt)) => {
+                        entries.push(Entry { key: *key, event: of_attempt(event.event, *attempt, &lines) });
+                        ParkedMove::Placed
+                    }
+                    None if event.deadline <= now => ParkedMove::Orphaned,
+                    None => {
+                        let age = now.since(event.at);
+                        let next =
+                            LOOKS.iter().find(|look| **look > age).map_or(event.deadline, |look| event.at.after(*look));
+                        ParkedMove::LookAgain(next.min(event.deadline).max(UnixMillis(now.0 + 1_000)))
+                    }
+                };
+                moves.push((event.id, next));
+            }
+            self.context.ledger.commit(entries).await?;
+            self.context.store.settle_parked(moves).await?;
+        }
+        Ok(())
+    }
+}
+
+enum Placed {
+    Entry(Entry),
+    Park(Box<ParkedEvent>),
+}
+
+/// A status as the ledger's event.
+fn report(status: StatusEvent, attempt: u16, lines: &Arc<[LineKey]>, at: UnixMillis) -> Event {
+    let what = match status.stage {
+        webhook::Reported::Accepted => return Event::Accepted { attempt, at, provider_id: status.provider_id },
+        webhook::Reported::Sent => Reported::Sent,
+        webhook::Reported::Delivered => Reported::Delivered,
+        webhook::Reported::Read => Reported::Read,
+        webhook::Reported::Failed => Reported::Failed,
+    };
+    let failure = (what == Reported::Failed).then(|| {
+        let f = status.failure.as_deref().cloned().unwrap_or_default();
+        Box::new(Failure::new(f.code.unwrap_or(0), "reported", &f.title, &f.message, &f.details))
+    });
+    Event::Report {
+        attempt,
+        lines: Arc::clone(lines),
+        at,
+        what,
+        provider_at: status.provider_at,
+        provider_id: Some(status.provider_id),
+        failure,
+    }
+}
+
+/// The same event, for the attempt that it turned out to be about.
+fn of_attempt(event: Event, attempt: u16, lines: &Arc<[LineKey]>) -> Event {
+    match event {
+        Event::Report { at, what, provider_at, provider_id, failure, .. } => {
+            Event::Report { attempt, lines: Arc::clone(lines), at, what, provider_at, provider_id, failure }
+        }
+        Event::Accepted { at, provider_id, .. } => Event::Accepted { attempt, at, provider_id },
+        other => other,
+    }
+}
+
+#[async_trait]
+impl WebhookSink for Sink {
+    async fn accept(&self, account: &Arc<str>, events: Vec<webhook::Event>) -> Result<(), SinkError> {
+        if self.context.ledger.waiting() + events.len() > self.context.config.waiting_entries_max {
+            return Err(SinkError::Busy);
+        }
+        let now = self.context.clock.wall();
+        let Ok(account_id) = AccountId::new(account) else { return Ok(()) };
+        let lines = self.lines_of(account);
+        let (mut entries, mut park, mut others) = (Vec::with_capacity(events.len()), Vec::new(), Vec::new());
+        for event in events {
+            match event {
+                webhook::Event::Status(status) => {
+                    let failed = status.failure.is_some().then(|| status.clone());
+                    let placed = self.place(&account_id, &lines, status, now);
+                    if let Some(status) = failed {
+                        let campaign = if let Placed::Entry(entry) = &placed { Some(entry.key.campaign) } else { None };
+                        self.act_on_failure(&status, campaign, &lines);
+                    }
+                    match placed {
+                        Placed::Entry(entry) => entries.push(entry),
+                        Placed::Park(event) => park.push(*event),
+                    }
+                }
+                webhook::Event::Other(other) => others.push(*other),
+                webhook::Event::Bad(_) => self.metrics.bad.increment(1),
+            }
+        }
+        if !entries.is_empty() {
+            let results = self.commit(entries).await?;
+            let applied = results.iter().filter(|r| **r == EntryResult::Applied).count() as u64;
+            self.metrics.applied.increment(applied);
+            self.metrics.duplicate.increment(results.len() as u64 - applied);
+        }
+        self.park(park).await?;
+        self.keep(&account_id, others, now).await
+    }
+}

@@ -1,0 +1,335 @@
+//! What the supervisor does for more than one actor. Everything that touches the ledger runs in a task of its own.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Context, SupervisorMsg};
+use crate::campaign::shared::CampaignShared;
+use crate::domain::campaign::{Campaign, CampaignState, Hold, HoldKind, Move, next_state};
+use crate::domain::ids::{CampaignKey, LineKey};
+use crate::domain::line::{LineHold, LineHoldKind};
+use crate::domain::message::Event;
+use crate::domain::stage::{End, Shown};
+use crate::domain::time::UnixMillis;
+use crate::provider::Act;
+use crate::store::{Entry, StoreError, StoreResult};
+
+/// In-doubt messages looked at in one go.
+const DOUBTS_AT_ONCE: usize = 2_000;
+
+/// Publishes what moved, and settles what is settled.
+pub(super) fn publish(context: &Arc<Context>) {
+    let now = context.clock.mono();
+    for shared in context.registry.take_dirty() {
+        shared.publish(now, false);
+        settle_if_done(context, &shared);
+    }
+}
+
+/// Once a second.
+pub(super) fn second(context: &Arc<Context>) {
+    let (now, mono) = (context.clock.wall(), context.clock.mono());
+    for shared in context.registry.all() {
+        shared.publish(mono, shared.record().state == CampaignState::Running);
+        let record = shared.record();
+        if let Some(asked) = due_move(&record, now) {
+            move_campaign(context, shared.key, asked, None);
+        }
+        if record.settings.stop_at.is_some_and(|at| at <= now) && !record.state.is_ended() && record.end.is_none() {
+            expire(context, &shared);
+        }
+        if shared.tally().count(Shown::InDoubt) > 0 {
+            look_at_doubts(context, &shared);
+        }
+        settle_if_done(context, &shared);
+    }
+    for entry in context.lines() {
+        let held = entry.shared.record().hold.as_ref().and_then(|hold| hold.until);
+        if held.is_some_and(|until| until <= now) {
+            release_line(context, entry.shared.key);
+        }
+    }
+}
+
+/// The move that time asks for.
+fn due_move(record: &Campaign, now: UnixMillis) -> Option<Move> {
+    match record.state {
+        CampaignState::Scheduled if !record.is_scheduled(now) => Some(Move::Begin),
+        CampaignState::Held if record.hold.as_ref().and_then(|h| h.until).is_some_and(|at| at <= now) => {
+            Some(Move::Resume)
+        }
+        _ => None,
+    }
+}
+
+/// Makes a move of the system, whatever writes come in between. Illegal by now: then somebody decided otherwise.
+fn move_campaign(context: &Arc<Context>, key: CampaignKey, asked: Move, hold: Option<Hold>) {
+    let context = Arc::clone(context);
+    tokio::spawn(async move {
+        if let Err(error) = write_move(&context, key, asked, hold).await {
+            tracing::warn!(campaign = %key, asked = asked.name(), %error, "a move of the system was not made; tried again when it is due again");
+        }
+    });
+}
+
+async fn write_move(context: &Context, key: CampaignKey, asked: Move, hold: Option<Hold>) -> StoreResult<()> {
+    loop {
+        let mut record = context.store.campaign_by_key(key).await?;
+        let now = context.clock.wall();
+        let Ok(state) = next_state(record.state, asked, record.is_scheduled(now)) else { return Ok(()) };
+        if state == record.state {
+            return Ok(());
+        }
+        record.state = state;
+        record.hold.clone_from(&hold);
+        record.updated_at = now;
+        if state == CampaignState::Running {
+            record.started_at.get_or_insert(now);
+        }
+        if state == CampaignState::Completed {
+            record.ended_at.get_or_insert(now);
+        }
+        match context.store.update_campaign(record).await {
+            Ok(record) => {
+                take_over(context, record);
+                return Ok(());
+            }
+            Err(StoreError::Version { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn take_over(context: &Context, record: Campaign) {
+    let key = record.key;
+    if let Some(shared) = context.registry.get(key) {
+        shared.set_record(record);
+        shared.publish(context.clock.mono(), true);
+    }
+    context.cast(SupervisorMsg::CampaignChanged(key, None));
+}
+
+/// The campaign's actor found nothing left; completed only if the tally agrees that nothing is pending.
+pub(super) fn complete(context: &Arc<Context>, key: CampaignKey) {
+    let context = Arc::clone(context);
+    tokio::spawn(async move {
+        let pending = async {
+            let counts = context.store.tally(key).await?;
+            let resends = context.registry.get(key).is_some_and(|c| c.record().settings.policy.resends());
+            let doubts = if resends { counts.tally.count(Shown::InDoubt) } else { 0 };
+            Ok::<u64, StoreError>(counts.tally.count(Shown::Pending) + counts.tally.open + doubts)
+        };
+        let written = match pending.await {
+            Ok(0) => write_move(&context, key, Move::Complete, None).await,
+            // Somebody is still to be messaged: the actor looks again from the beginning.
+            Ok(_) => Err(StoreError::Conflict("messages are pending".to_owned())),
+            Err(error) => Err(error),
+        };
+        if let (Err(error), Some(shared)) = (written, context.registry.get(key)) {
+            tracing::info!(campaign = %key, %error, "not complete yet");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            shared.start_over();
+        }
+    });
+}
+
+/// `stop_at` came: what is unsent expires.
+fn expire(context: &Arc<Context>, shared: &Arc<CampaignShared>) {
+    shared.close_gate();
+    let (context, shared) = (Arc::clone(context), Arc::clone(shared));
+    tokio::spawn(async move {
+        let now = context.clock.wall();
+        let written = async {
+            let mut record = context.store.campaign_by_key(shared.key).await?;
+            if record.end.is_some() || record.state.is_ended() {
+                return Ok(());
+            }
+            record.state = CampaignState::Completed;
+            record.ended_at = Some(now);
+            record.updated_at = now;
+            let (record, _) = context.store.end_campaign(record, End::Expired).await?;
+            refresh_tally(&context, &shared).await;
+            take_over(&context, record);
+            Ok::<(), StoreError>(())
+        };
+        if let Err(error) = written.await {
+            tracing::warn!(campaign = %shared.key, %error, "stop_at could not be written; trying again");
+        }
+    });
+}
+
+/// Reads the tally anew after a step that no commit of a status actor made.
+pub(crate) async fn refresh_tally(context: &Context, shared: &CampaignShared) {
+    if let Ok(counts) = context.store.tally(shared.key).await {
+        shared.set_tally(counts.tally, counts.revision, context.clock.wall());
+    }
+}
+
+/// Waits in doubt that are over.
+fn look_at_doubts(context: &Arc<Context>, shared: &Arc<CampaignShared>) {
+    if shared.begin_sweep() {
+        let (context, shared) = (Arc::clone(context), Arc::clone(shared));
+        tokio::spawn(async move {
+            let at = context.clock.wall();
+            let settings = shared.record().settings.clone();
+            let resend_up_to = settings.policy.resends().then_some(settings.retries_max);
+            let swept = async {
+                let keys = context.store.doubt_due(shared.key, at, DOUBTS_AT_ONCE).await?;
+                let event = |key| Entry { key, event: Event::DoubtExpired { at, resend_up_to } };
+                context.ledger.commit(keys.into_iter().map(event).collect()).await
+            };
+            if let Err(error) = swept.await {
+                tracing::warn!(campaign = %shared.key, %error, "messages in doubt could not be looked at");
+            }
+            shared.end_sweep();
+        });
+    }
+}
+
+/// Ended, and every message final or the settle window over: settled.
+fn settle_if_done(context: &Arc<Context>, shared: &Arc<CampaignShared>) {
+    let record = shared.record();
+    if !record.state.is_ended() || record.settled_at.is_some() {
+        return;
+    }
+    let now = context.clock.wall();
+    let window = Duration::from_millis(record.settings.settle_window_ms);
+    let over = record.ended_at.is_some_and(|ended| now >= ended.after(window));
+    if (over || shared.tally().unsettled(shared.kind.delivered_is_final()) == 0) && shared.begin_sweep() {
+        let (context, shared) = (Arc::clone(context), Arc::clone(shared));
+        tokio::spawn(async move {
+            let settled = async {
+                let mut record = context.store.campaign_by_key(shared.key).await?;
+                if record.settled_at.is_none() && record.state.is_ended() {
+                    record.settled_at = Some(now);
+                    record.updated_at = now;
+                    record = context.store.update_campaign(record).await?;
+                }
+                Ok::<Campaign, StoreError>(record)
+            };
+            match settled.await {
+                Ok(record) if record.settled_at.is_some() => {
+                    shared.set_record(record);
+                    shared.publish(context.clock.mono(), true);
+                    context.cast(SupervisorMsg::CampaignGone(shared.key));
+                }
+                Ok(_) | Err(StoreError::Version { .. }) => {}
+                Err(error) => tracing::warn!(campaign = %shared.key, %error, "could not be settled; trying again"),
+            }
+            shared.end_sweep();
+        });
+    }
+}
+
+/// What an outcome means beyond its message.
+pub(super) fn act(
+    context: &Arc<Context>,
+    act: Act,
+    line: Option<LineKey>,
+    campaign: Option<CampaignKey>,
+    reason: String,
+) {
+    let until = |pause: Duration| Some(context.clock.wall().after(pause));
+    let siblings = || -> Vec<LineKey> {
+        let Some(of) = line.and_then(|key| context.line(key)) else { return Vec::new() };
+        let account = of.shared.record().account.clone();
+        let same = context.lines().into_iter().filter(|entry| entry.shared.record().account == account);
+        same.map(|entry| entry.shared.key).collect()
+    };
+    match act {
+        Act::SlowLine => {
+            if let Some(entry) = line.and_then(|key| context.line(key)) {
+                entry.shared.slow_down();
+            }
+        }
+        Act::SlowAccount => {
+            for entry in siblings().into_iter().filter_map(|key| context.line(key)) {
+                entry.shared.slow_down();
+            }
+        }
+        Act::HoldLine | Act::PauseLine(_) => {
+            let pause = if let Act::PauseLine(pause) = act { until(pause) } else { None };
+            if let Some(key) = line {
+                hold_line(context, key, LineHoldKind::Line, reason, pause);
+            }
+        }
+        Act::HoldAccount | Act::PauseAccount(_) => {
+            let pause = if let Act::PauseAccount(pause) = act { until(pause) } else { None };
+            for key in siblings() {
+                hold_line(context, key, LineHoldKind::Account, reason.clone(), pause);
+            }
+        }
+        Act::HoldCampaign | Act::PauseCampaign(_) => {
+            let pause = if let Act::PauseCampaign(pause) = act { until(pause) } else { None };
+            if let Some(key) = campaign {
+                hold_campaign(context, key, HoldKind::Template, reason, pause);
+            }
+        }
+    }
+}
+
+/// Holds a campaign: its gate shuts now, its record follows.
+pub(super) fn hold_campaign(
+    context: &Arc<Context>,
+    key: CampaignKey,
+    kind: HoldKind,
+    reason: String,
+    until: Option<UnixMillis>,
+) {
+    if let Some(shared) = context.registry.get(key) {
+        shared.close_gate();
+    }
+    tracing::error!(campaign = %key, reason, "campaign held");
+    let hold = Hold { kind, reason, at: context.clock.wall(), until };
+    move_campaign(context, key, Move::Hold, Some(hold));
+}
+
+/// Holds a line: it stops now, its record follows.
+pub(super) fn hold_line(
+    context: &Arc<Context>,
+    key: LineKey,
+    kind: LineHoldKind,
+    reason: String,
+    until: Option<UnixMillis>,
+) {
+    let Some(entry) = context.line(key) else { return };
+    entry.shared.hold_now();
+    if entry.shared.record().hold.as_ref().is_some_and(|hold| hold.until.is_none() || hold.until >= until) {
+        return;
+    }
+    tracing::error!(line = %entry.shared.record().id, reason, "line held");
+    let hold = LineHold { kind, reason, at: context.clock.wall(), until };
+    write_line(context, key, Some(hold));
+}
+
+fn release_line(context: &Arc<Context>, key: LineKey) {
+    write_line(context, key, None);
+}
+
+fn write_line(context: &Arc<Context>, key: LineKey, hold: Option<LineHold>) {
+    let context = Arc::clone(context);
+    tokio::spawn(async move {
+        let Some(entry) = context.line(key) else { return };
+        loop {
+            let seen = entry.shared.record();
+            let written = async {
+                let mut record = context.store.line(&seen.tenant, &seen.id).await?;
+                record.hold.clone_from(&hold);
+                record.updated_at = context.clock.wall();
+                context.store.update_line(record).await
+            };
+            match written.await {
+                Ok(record) => {
+                    context.cast(SupervisorMsg::LineChanged(Box::new(record), None));
+                    return;
+                }
+                Err(StoreError::Version { .. }) => {}
+                Err(StoreError::Unavailable(_)) => tokio::time::sleep(Duration::from_secs(1)).await,
+                Err(error) => {
+                    tracing::error!(line = %seen.id, %error, "the line's hold could not be written");
+                    return;
+                }
+            }
+        }
+    });
+}

@@ -1,0 +1,93 @@
+//! The actors as the façade sees them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use ractor::rpc::CallResult;
+use tokio::sync::watch;
+
+use super::{Context, SupervisorMsg, duties, recovery};
+use crate::control::{LineStatus, Progress, Runtime};
+use crate::domain::campaign::{Campaign, CampaignState};
+use crate::domain::ids::{CampaignKey, LineKey};
+use crate::domain::line::Line;
+use crate::store::{Entry, EntryResult, StoreResult};
+
+/// Longest wait for an actor to take note of a change; the change is durable by then, and takes effect all the same.
+const NOTICE: Duration = Duration::from_millis(900);
+
+/// The running actors. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Handle {
+    pub(crate) context: Arc<Context>,
+}
+
+impl Handle {
+    async fn tell(&self, message: impl FnOnce(ractor::RpcReplyPort<()>) -> SupervisorMsg) {
+        let Some(supervisor) = self.context.supervisor.load_full() else { return };
+        match supervisor.call(message, Some(NOTICE)).await {
+            Ok(CallResult::Success(())) => {}
+            Ok(CallResult::Timeout | CallResult::SenderError) | Err(_) => {
+                tracing::warn!("an actor was slow to take note of a change; it will");
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Runtime for Handle {
+    async fn commit(&self, entries: Vec<Entry>) -> StoreResult<Vec<EntryResult>> {
+        self.context.ledger.commit(entries).await
+    }
+
+    fn close_gate(&self, campaign: CampaignKey) {
+        if let Some(shared) = self.context.registry.get(campaign) {
+            shared.close_gate();
+        }
+    }
+
+    fn in_flight(&self, campaign: CampaignKey) -> u64 {
+        self.context.registry.get(campaign).map_or(0, |shared| shared.in_flight())
+    }
+
+    async fn campaign_changed(&self, campaign: &Campaign) {
+        if campaign.state == CampaignState::Draft || campaign.settled_at.is_some() {
+            return;
+        }
+        match recovery::adopt(&self.context, campaign.clone()).await {
+            Ok(shared) => {
+                duties::refresh_tally(&self.context, &shared).await;
+                shared.publish(self.context.clock.mono(), true);
+            }
+            Err(error) => {
+                // The next start reads it from the ledger; so does the next change.
+                tracing::error!(campaign = %campaign.id, %error, "a campaign could not be taken over by the actors");
+                return;
+            }
+        }
+        let key = campaign.key;
+        self.tell(|reply| SupervisorMsg::CampaignChanged(key, Some(reply))).await;
+    }
+
+    async fn campaign_removed(&self, campaign: CampaignKey) {
+        self.context.cast(SupervisorMsg::CampaignGone(campaign));
+    }
+
+    async fn line_changed(&self, line: &Line) {
+        let line = Box::new(line.clone());
+        self.tell(|reply| SupervisorMsg::LineChanged(line, Some(reply))).await;
+    }
+
+    fn line_status(&self, line: LineKey) -> LineStatus {
+        self.context.line(line).map(|entry| entry.shared.status()).unwrap_or_default()
+    }
+
+    fn progress(&self, campaign: CampaignKey) -> Option<watch::Receiver<Progress>> {
+        self.context.registry.get(campaign).map(|shared| shared.subscribe())
+    }
+
+    fn is_draining(&self) -> bool {
+        self.context.is_draining()
+    }
+}

@@ -1,0 +1,46 @@
+//! The supervisor: one per engine, the parent of line, campaign and status actors alike. It starts them, starts them anew
+//! after a panic, and does what concerns more than one of them: schedules, holds, waits in doubt, settling.
+
+mod actor;
+mod context;
+mod duties;
+mod handle;
+mod recovery;
+
+use ractor::RpcReplyPort;
+
+pub(crate) use actor::SupervisorActor;
+pub(crate) use context::{Context, Plans};
+pub(crate) use handle::Handle;
+pub(crate) use recovery::recover;
+
+use crate::domain::ids::{CampaignKey, LineKey};
+use crate::domain::line::Line;
+use crate::provider::Act;
+
+/// What the supervisor is told.
+pub(crate) enum SupervisorMsg {
+    /// The campaign's record was written and stands in the registry: its actor follows.
+    CampaignChanged(CampaignKey, Option<RpcReplyPort<()>>),
+    /// The campaign is gone, or settled.
+    CampaignGone(CampaignKey),
+    /// A line's record was written, or the line is new.
+    LineChanged(Box<Line>, Option<RpcReplyPort<()>>),
+    /// The campaign's actor found nothing left to send.
+    Dispatched(CampaignKey),
+    /// An outcome concerns more than its message.
+    Act {
+        /// What to do.
+        act: Act,
+        /// The line it came by.
+        line: Option<LineKey>,
+        /// The campaign it was for.
+        campaign: Option<CampaignKey>,
+        /// Why, for people.
+        reason: String,
+    },
+    /// Publish what moved.
+    Publish,
+    /// Once a second: schedules, waits, holds that end.
+    Second,
+}

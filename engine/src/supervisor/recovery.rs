@@ -1,0 +1,82 @@
+//! The start from the ledger: who was in flight is in doubt, who was running goes on.
+
+use std::sync::Arc;
+
+use super::Context;
+use crate::campaign::shared::CampaignShared;
+use crate::domain::campaign::{Campaign, CampaignState};
+use crate::domain::message::Event;
+use crate::store::{CampaignFilter, Entry, LineFilter, Page, StoreResult};
+
+/// Campaigns and attempts read in one page.
+const PAGE: usize = 500;
+const ATTEMPTS: usize = 4_096;
+
+/// What a start found.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Recovered {
+    pub(crate) campaigns: usize,
+    pub(crate) lines: usize,
+    pub(crate) in_doubt: usize,
+}
+
+/// Fills the registry and the lines from the ledger, and marks in doubt what nobody works on any more. Before any actor runs.
+pub(crate) async fn recover(context: &Arc<Context>) -> StoreResult<Recovered> {
+    let mut found = Recovered::default();
+    for line in context.store.lines(&LineFilter::default()).await? {
+        context.line_or_new(line);
+        found.lines += 1;
+    }
+    let going = [CampaignState::Scheduled, CampaignState::Running, CampaignState::Paused, CampaignState::Held];
+    let filters = [
+        CampaignFilter { states: going.to_vec(), ..CampaignFilter::default() },
+        CampaignFilter { unsettled: true, ..CampaignFilter::default() },
+    ];
+    for filter in filters {
+        let mut page = Page { size: PAGE, after: None };
+        loop {
+            let listed = context.store.list_campaigns(&filter, page.clone()).await?;
+            for (record, _) in listed.items {
+                found.in_doubt += recover_campaign(context, record).await?;
+                found.campaigns += 1;
+            }
+            let Some(next) = listed.next else { break };
+            page.after = Some(next);
+        }
+    }
+    Ok(found)
+}
+
+async fn recover_campaign(context: &Arc<Context>, record: Campaign) -> StoreResult<usize> {
+    let (key, wait) = (record.key, record.settings.policy.wait());
+    let (mut from, mut in_doubt) = (0, 0);
+    loop {
+        let open = context.store.open_attempts(key, from, ATTEMPTS).await?;
+        let Some(last) = open.last() else { break };
+        from = last.key.seq + 1;
+        in_doubt += open.len();
+        let at = context.clock.wall();
+        let entry = |o: crate::store::OpenAttempt| Entry {
+            key: o.key,
+            event: Event::Doubt { attempt: o.attempt, at, due_at: at.after(wait) },
+        };
+        context.store.commit(open.into_iter().map(entry).collect()).await?;
+    }
+    if in_doubt > 0 {
+        tracing::warn!(campaign = %record.id, in_doubt, "attempts were in flight when the engine last stopped: they are in doubt");
+    }
+    adopt(context, record).await?;
+    Ok(in_doubt)
+}
+
+/// Puts a campaign into the registry, with its tally and the kind of its pool.
+pub(crate) async fn adopt(context: &Context, record: Campaign) -> StoreResult<Arc<CampaignShared>> {
+    if let Some(shared) = context.registry.get(record.key) {
+        shared.set_record(record);
+        return Ok(shared);
+    }
+    let pool = context.store.pool(&record.tenant, &record.pool).await?;
+    let counts = context.store.tally(record.key).await?;
+    let shared = CampaignShared::new(record, pool.kind, counts.tally, counts.revision, context.clock.wall());
+    Ok(context.registry.insert(shared))
+}
