@@ -3,3 +3,11 @@
 //! Everything that decides lives in `sluice_engine`; this crate maps between the world and the engine.
 
 pub mod auth;
+pub mod config;
+pub mod listener;
+pub mod metrics;
+pub mod ops;
+pub mod serve;
+pub mod telemetry;
+pub mod tls;
+pub mod webhooks;

@@ -1,0 +1,400 @@
+//! The sections that are plain numbers: each struct beside the function that reads it.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use sluice_engine::domain::breaker::BreakerConfig;
+
+use super::reader::Section;
+use super::report::Kind;
+use crate::{telemetry, tls};
+
+const MIB: usize = 1024 * 1024;
+
+/// Addresses to listen on; port 0 takes any free one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Listen {
+    /// The gRPC front.
+    pub grpc: SocketAddr,
+    /// The webhook listener, which the providers reach from outside.
+    pub webhooks: SocketAddr,
+    /// Metrics and health, for the inside.
+    pub ops: SocketAddr,
+}
+
+impl Listen {
+    pub(super) fn read(s: &mut Section<'_, '_>) -> Self {
+        let mut address = |key, default: &str, otherwise| {
+            s.parsed(key, default, |text| {
+                text.parse::<SocketAddr>().map_err(|_| "must be address:port, e.g. 0.0.0.0:7400")
+            })
+            .unwrap_or(otherwise)
+        };
+        let local = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        Self {
+            grpc: address("grpc", "127.0.0.1:7400", local(7400)),
+            webhooks: address("webhooks", "127.0.0.1:7401", local(7401)),
+            ops: address("ops", "127.0.0.1:7402", local(7402)),
+        }
+    }
+}
+
+/// Certificates of the two listeners that face others; a listener without one speaks plain text.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Tls {
+    /// For gRPC.
+    pub grpc: Option<TlsFiles>,
+    /// For webhooks.
+    pub webhooks: Option<TlsFiles>,
+}
+
+/// A certificate chain and its key, as PEM files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// The certificate, followed by its intermediates.
+    pub cert_file: PathBuf,
+    /// The private key.
+    pub key_file: PathBuf,
+}
+
+impl Tls {
+    pub(super) fn read(s: &mut Section<'_, '_>) -> Self {
+        Self { grpc: s.section("grpc", TlsFiles::read), webhooks: s.section("webhooks", TlsFiles::read) }
+    }
+}
+
+impl TlsFiles {
+    fn read(s: &mut Section<'_, '_>) -> Option<Self> {
+        match (s.path("cert_file"), s.path("key_file")) {
+            (None, None) => None,
+            (Some(_), None) => {
+                s.problem("key_file", Kind::Required, "required beside cert_file", None);
+                None
+            }
+            (None, Some(_)) => {
+                s.problem("cert_file", Kind::Required, "required beside key_file", None);
+                None
+            }
+            (Some(cert_file), Some(key_file)) => {
+                let files = Self { cert_file, key_file };
+                if let Err(error) = tls::server_config(&files, &[]) {
+                    s.problem(error.key(), Kind::Value, error.to_string(), None);
+                }
+                Some(files)
+            }
+        }
+    }
+}
+
+/// How a commit of the embedded store reaches the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SyncMode {
+    /// Every commit survives a power cut.
+    Full,
+    /// Commits survive the end of the process, not always a power cut. Breaks the ledger-first promise then.
+    Normal,
+}
+
+/// The embedded store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Store {
+    /// Page cache.
+    pub cache_mib: usize,
+    /// Longest that a commit waits for company.
+    pub group_commit: Duration,
+    /// Most ledger entries of one commit.
+    pub group_commit_entries: usize,
+    /// How a commit reaches the disk.
+    pub sync: SyncMode,
+}
+
+impl Store {
+    pub(super) fn read(s: &mut Section<'_, '_>) -> Self {
+        Self {
+            cache_mib: s.count("cache_mib", 32, 4..=4_096),
+            group_commit: s.milliseconds("group_commit_ms", 2, 0..=100),
+            group_commit_entries: s.count("group_commit_entries", 4_096, 1..=65_536),
+            sync: s
+                .choice("sync", "full", &[("full", SyncMode::Full), ("normal", SyncMode::Normal)])
+                .unwrap_or(SyncMode::Full),
+        }
+    }
+}
+
+/// Limits of the gRPC front.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Grpc {
+    /// Largest message that is read.
+    pub message_bytes_max: usize,
+    /// Most connections at once.
+    pub connections_max: usize,
+    /// Most calls at once on one connection.
+    pub connection_streams_max: usize,
+    /// Most calls at once in all; further ones are answered `RESOURCE_EXHAUSTED`.
+    pub requests_max: usize,
+    /// Most watches at once in all.
+    pub watches_max: usize,
+    /// Longest that a call with one answer may take.
+    pub request_timeout: Duration,
+    /// How often a silent connection is asked whether it still lives.
+    pub keepalive_interval: Duration,
+}
+
+impl Grpc {
+    pub(super) fn read(s: &mut Section<'_, '_>) -> Self {
+        Self {
+            message_bytes_max: s.count("message_bytes_max", 4 * MIB, 64 * 1024..=64 * MIB),
+            connections_max: s.count("connections_max", 1_024, 1..=65_536),
+            connection_streams_max: s.count("connection_streams_max", 128, 1..=65_536),
+            requests_max: s.count("requests_max", 1_024, 1..=65_536),
+            watches_max: s.count("watches_max", 256, 1..=65_536),
+            request_timeout: s.milliseconds("request_timeout_ms", 30_000, 100..=600_000),
+            keepalive_interval: s.milliseconds("keepalive_interval_ms", 30_000, 1_000..=600_000),
+        }
+    }
+}
+
+/// Limits of the webhook listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Webhooks {
+    /// Largest body that is read. Meta sends up to 3 MB.
+    pub body_bytes_max: usize,
+    /// Largest body that is read from Twilio, whose forms are small; unverified bytes are signed over several times.
+    pub twilio_body_bytes_max: usize,
+    /// Longest that a request's head may take; also how long an idle connection is kept.
+    pub header_read_timeout: Duration,
+    /// Longest that a request's body may take.
+    pub body_read_timeout: Duration,
+    /// Most connections at once; further ones wait in the kernel's queue.
+    pub connections_max: usize,
+    /// Most bodies of one account under way at once; further ones are answered 503.
+    pub account_bodies_max: usize,
+    /// Most bytes of one account's bodies under way at once; further ones are answered 503.
+    pub account_bytes_max: usize,
+}
+
+impl Webhooks {
+    pub(super) fn read(s: &mut Section<'_, '_>) -> Self {
+        let this = Self {
+            body_bytes_max: s.count("body_bytes_max", 3 * MIB + MIB / 4, 64 * 1024..=64 * MIB),
+            twilio_body_bytes_max: s.count("twilio_body_bytes_max", MIB / 4, 16 * 1024..=4 * MIB),
+            header_read_timeout: s.milliseconds("header_read_timeout_ms", 15_000, 100..=300_000),
+            body_read_timeout: s.milliseconds("body_read_timeout_ms", 10_000, 100..=300_000),
+            connections_max: s.count("connections_max", 4_096, 1..=65_536),
+            account_bodies_max: s.count("account_bodies_max", 1_024, 1..=65_536),
+            account_bytes_max: s.count("account_bytes_max", 32 * MIB, 64 * 1024..=4_096 * MIB),
+        };
+        if this.account_bytes_max < this.body_bytes_max {
+            s.problem(
+                "account_bytes_max",
+                Kind::Value,
+                "must be at least body_bytes_max, or the largest body is never admitted",
+                None,
+            );
+        }
+        this
+    }
+}
+
+/// How lines are paced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pacing {
+    /// Added to the second in which no more than the ceiling may leave, for the jitter on the way to the provider.
+    pub jitter_guard: Duration,
+    /// How far smooth spacing may catch up after a delay.
+    pub aim_allowance: Duration,
+    /// How much of a line's rate is granted at once.
+    pub grant: Duration,
+}
+
+impl Pacing {
+    pub(super) fn read(s: &mut Section<'_, '_>) -> Self {
+        Self {
+            jitter_guard: s.milliseconds("jitter_guard_ms", 5, 0..=500),
+            aim_allowance: Duration::from_micros(s.integer("aim_allowance_us", 2_000, 0..=2_000)),
+            grant: s.milliseconds("grant_ms", 5, 1..=50),
+        }
+    }
+}
+
+/// Reads when a line stops by itself.
+pub(super) fn breaker(s: &mut Section<'_, '_>) -> BreakerConfig {
+    let run_max = u32::try_from(s.integer("run_max", 20, 1..=10_000)).unwrap_or(20);
+    let backoff_min = s.milliseconds("backoff_ms_min", 1_000, 10..=600_000);
+    let backoff_max = s.milliseconds("backoff_ms_max", 30_000, 10..=3_600_000);
+    ordered(s, "backoff_ms_min", backoff_min, backoff_max, "backoff_ms_max");
+    BreakerConfig { run_max, backoff_min, backoff_max }
+}
+
+/// Connections to providers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Provider {
+    /// Longest for connecting, TLS included.
+    pub connect_timeout: Duration,
+    /// Longest from the first byte written to the whole answer; what takes longer is in doubt.
+    pub read_timeout: Duration,
+    /// How long an unused connection is kept.
+    pub idle_timeout: Duration,
+    /// Most messages of a line in flight, unless the line says otherwise. Needed are rate times the provider's latency.
+    pub line_in_flight_max: usize,
+}
+
+impl Provider {
+    pub(super) fn read(s: &mut Section<'_, '_>) -> Self {
+        Self {
+            connect_timeout: s.milliseconds("connect_timeout_ms", 3_000, 10..=60_000),
+            read_timeout: s.milliseconds("read_timeout_ms", 20_000, 10..=300_000),
+            idle_timeout: s.milliseconds("idle_timeout_ms", 30_000, 100..=600_000),
+            line_in_flight_max: s.count("line_in_flight_max", 256, 1..=16_384),
+        }
+    }
+}
+
+/// Attempts after failures that the retry policy counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retry {
+    /// Attempts of one message in all.
+    pub attempts_max: u64,
+    /// The first wait.
+    pub backoff_min: Duration,
+    /// The longest wait; waits double up to it, with jitter.
+    pub backoff_max: Duration,
+}
+
+impl Retry {
+    pub(super) fn read(s: &mut Section<'_, '_>) -> Self {
+        let this = Self {
+            attempts_max: s.integer("attempts_max", 5, 1..=100),
+            backoff_min: s.milliseconds("backoff_ms_min", 2_000, 10..=3_600_000),
+            backoff_max: s.milliseconds("backoff_ms_max", 300_000, 10..=86_400_000),
+        };
+        ordered(s, "backoff_ms_min", this.backoff_min, this.backoff_max, "backoff_ms_max");
+        this
+    }
+}
+
+/// What waits for what, and how long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InDoubt {
+    /// At most once: how long an attempt in doubt waits for an echo before it stands as unconfirmed.
+    pub echo_wait: Duration,
+    /// At least once: how long it waits before a new attempt is sent.
+    pub resend_grace: Duration,
+    /// How long a webhook event for an unknown message is kept for the message to appear.
+    pub parked_wait: Duration,
+    /// Most events parked at once.
+    pub parked_max: usize,
+}
+
+impl InDoubt {
+    pub(super) fn read(s: &mut Section<'_, '_>) -> Self {
+        Self {
+            echo_wait: s.seconds("echo_wait_s", 900, 1..=86_400),
+            resend_grace: s.seconds("resend_grace_s", 60, 1..=86_400),
+            parked_wait: s.seconds("parked_wait_s", 900, 1..=86_400),
+            parked_max: s.count("parked_max", 100_000, 100..=10_000_000),
+        }
+    }
+}
+
+/// Defaults and bounds of campaigns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Campaigns {
+    /// Most messages of a campaign in flight, unless the campaign says otherwise.
+    pub workers: usize,
+    /// How long after the last dispatch statuses are waited for before the campaign counts as settled.
+    pub settle_window: Duration,
+    /// Template or parameter errors in a row that hold a campaign.
+    pub held_after: u64,
+    /// Panics in a row that quarantine a campaign or a line.
+    pub quarantined_after: u64,
+}
+
+impl Campaigns {
+    pub(super) fn read(s: &mut Section<'_, '_>) -> Self {
+        Self {
+            workers: s.count("workers", 256, 1..=16_384),
+            settle_window: s.seconds("settle_window_s", 259_200, 1..=2_592_000),
+            held_after: s.integer("held_after", 20, 1..=10_000),
+            quarantined_after: s.integer("quarantined_after", 5, 1..=100),
+        }
+    }
+}
+
+/// Deadlines of a graceful stop, in the order of its steps. Together they should be below the supervisor's own patience.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shutdown {
+    /// For messages in flight to get their answers.
+    pub drain_senders: Duration,
+    /// For statuses under way to become durable.
+    pub flush_statuses: Duration,
+    /// For webhook requests under way to be answered.
+    pub close_webhooks: Duration,
+    /// For gRPC calls under way to be answered.
+    pub close_grpc: Duration,
+    /// For the store to close.
+    pub close_store: Duration,
+}
+
+impl Shutdown {
+    pub(super) fn read(s: &mut Section<'_, '_>) -> Self {
+        Self {
+            drain_senders: s.milliseconds("drain_senders_ms", 25_000, 0..=600_000),
+            flush_statuses: s.milliseconds("flush_statuses_ms", 5_000, 0..=600_000),
+            close_webhooks: s.milliseconds("close_webhooks_ms", 5_000, 0..=600_000),
+            close_grpc: s.milliseconds("close_grpc_ms", 5_000, 0..=600_000),
+            close_store: s.milliseconds("close_store_ms", 10_000, 0..=600_000),
+        }
+    }
+}
+
+/// The metrics page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Metrics {
+    /// Most running campaigns with series of their own; the rest are summed up as `other`.
+    pub campaigns_max: usize,
+}
+
+impl Metrics {
+    pub(super) fn read(s: &mut Section<'_, '_>) -> Self {
+        Self { campaigns_max: s.count("campaigns_max", 100, 0..=10_000) }
+    }
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Logs, written to standard error.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log {
+    /// How lines look.
+    pub format: LogFormat,
+    /// A level, or directives such as `info,sluice_engine=debug`.
+    pub level: String,
+}
+
+impl Log {
+    pub(super) fn read(s: &mut Section<'_, '_>) -> Self {
+        Self {
+            format: s
+                .choice("format", "text", &[("text", LogFormat::Text), ("json", LogFormat::Json)])
+                .unwrap_or(LogFormat::Text),
+            level: s
+                .parsed("level", "info", |text| telemetry::filter(text).map(|_| text.to_owned()))
+                .unwrap_or_default(),
+        }
+    }
+}
+
+fn ordered(s: &Section<'_, '_>, low_key: &str, low: Duration, high: Duration, high_key: &str) {
+    if low > high {
+        s.problem(low_key, Kind::Value, format!("must not be above {high_key}"), None);
+    }
+}
