@@ -117,3 +117,60 @@ pub const fn ops_limits() -> ListenerLimits {
         drain_timeout: Duration::from_secs(1),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::config::check_with;
+
+    const TEXT: &str = r#"
+public_base_url = "https://hooks.example.com"
+[listen]
+grpc = "127.0.0.1:0"
+webhooks = "127.0.0.1:0"
+ops = "127.0.0.1:0"
+[auth]
+issuer = "i"
+audience = "a"
+development_secret_env = "SECRET"
+[accounts.main]
+provider = "meta"
+tenants = ["acme"]
+access_token_env = "SECRET"
+app_secret_env = "SECRET"
+verify_token_env = "SECRET"
+[accounts.sms]
+provider = "twilio"
+tenants = ["acme"]
+account_sid = "AC00000000000000000000000000000001"
+auth_token_env = "SECRET"
+"#;
+
+    fn config() -> Config {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("sluice.toml");
+        std::fs::write(&file, TEXT).expect("it is writable");
+        let environment = BTreeMap::from([("SECRET".to_owned(), "s".repeat(32))]);
+        let report = check_with(&file, &environment);
+        report.config.unwrap_or_else(|| panic!("{:#?}", report.problems))
+    }
+
+    #[test]
+    fn every_account_gets_its_webhook() {
+        let webhooks = webhook_config(&config()).expect("it was checked");
+        let names: Vec<_> = webhooks.accounts.iter().map(|account| &*account.name).collect();
+        assert_eq!(names, ["main", "sms"]);
+        assert!(matches!(webhooks.accounts[0].receiver, Receiver::Meta(_)));
+        assert!(matches!(webhooks.accounts[1].receiver, Receiver::Twilio(_)));
+    }
+
+    #[tokio::test]
+    async fn a_taken_port_is_named() {
+        let first = Listeners::bind(&config().listen).await.expect("free ports");
+        let taken = first.ops.local_addr().expect("it is bound");
+        let again = Listeners::bind(&Listen { ops: taken, ..config().listen }).await.expect_err("it is taken");
+        assert!(again.to_string().starts_with(&format!("cannot listen on {taken} for ops: ")), "{again}");
+    }
+}

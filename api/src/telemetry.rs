@@ -47,7 +47,9 @@ pub fn init(log: &Log) -> Result<(), TelemetryError> {
     subscriber(log, stderr, stderr().is_terminal())?.try_init()?;
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
-        let message = panic.payload_as_str().unwrap_or("(no text)");
+        let payload = panic.payload();
+        let owned = payload.downcast_ref::<String>().map(String::as_str);
+        let message = owned.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("(no text)");
         tracing::error!(place, thread = std::thread::current().name(), "panic: {message}");
     }));
     Ok(())

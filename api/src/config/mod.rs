@@ -8,6 +8,7 @@
 
 mod accounts;
 mod auth;
+mod context;
 mod reader;
 mod report;
 mod secret;
@@ -16,7 +17,6 @@ mod sections;
 mod tests;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use sluice_engine::domain::breaker::BreakerConfig;
@@ -24,7 +24,6 @@ use sluice_engine::webhook::twilio::PublicUrl;
 use toml::de::DeTable;
 
 pub use accounts::{Account, MetaAccount, ProviderAccount, TwilioAccount};
-pub use reader::ENVIRONMENT_PREFIX;
 pub use report::{Kind, Place, Problem, Report};
 pub use secret::Secret;
 pub use sections::{
@@ -33,7 +32,11 @@ pub use sections::{
 };
 
 use crate::auth::AuthConfig;
-use reader::{Context, Key, Section};
+use context::{Context, Key};
+use reader::Section;
+
+/// The beginning of every environment variable that overrides a key.
+pub const ENVIRONMENT_PREFIX: &str = "SLUICE__";
 
 /// The whole configuration of a server, read and checked.
 #[derive(Debug, Clone)]
@@ -150,7 +153,6 @@ impl Config {
             accounts: root.named("accounts", Account::read),
         };
         config.check_public_base_url(root);
-        config.check_addresses(root);
         config
     }
 
@@ -168,18 +170,6 @@ impl Config {
                 root.problem(KEY, Kind::Required, "required when there are accounts", Some(hint));
             }
             None => {}
-        }
-    }
-
-    fn check_addresses(&self, root: &Section<'_, '_>) {
-        let Listen { grpc, webhooks, ops } = self.listen;
-        let same = |a: SocketAddr, b: SocketAddr| a.port() != 0 && a == b;
-        for (key, address, others) in
-            [("listen.webhooks", webhooks, vec![grpc]), ("listen.ops", ops, vec![grpc, webhooks])]
-        {
-            if others.into_iter().any(|other| same(address, other)) {
-                root.problem(key, Kind::Value, format!("{address} is used by another listener"), None);
-            }
         }
     }
 }

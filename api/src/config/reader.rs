@@ -3,147 +3,30 @@
 //! Each key is asked for once, with its default and its bounds; what was asked for is the list of keys that exist, so there is no
 //! second list to keep in step. A wrong value is noted and the default takes its place, so that reading goes on to the end.
 
-use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::ops::RangeInclusive;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
+use super::ENVIRONMENT_PREFIX;
+use super::context::{Context, Key, override_part};
 use super::report::{Kind, Place, Problem, nearest};
-use super::secret::Secret;
-
-/// The beginning of every environment variable that overrides a key.
-pub const ENVIRONMENT_PREFIX: &str = "SLUICE__";
-
-/// Everything that reading needs and collects.
-pub(super) struct Context<'i> {
-    text: &'i str,
-    /// The directory that relative paths start from: that of the file.
-    base: &'i Path,
-    environment: &'i BTreeMap<String, String>,
-    overrides_used: RefCell<BTreeSet<String>>,
-    problems: RefCell<Vec<Problem>>,
-    keys: RefCell<Vec<Key>>,
-}
-
-/// A key that exists. Under accounts the name in the middle is `*`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Key {
-    pub(super) path: String,
-    /// As it would be written in the file; `None` for keys without a default.
-    pub(super) default: Option<String>,
-}
-
-impl<'i> Context<'i> {
-    pub(super) fn new(text: &'i str, base: &'i Path, environment: &'i BTreeMap<String, String>) -> Self {
-        Self {
-            text,
-            base,
-            environment,
-            overrides_used: RefCell::default(),
-            problems: RefCell::default(),
-            keys: RefCell::default(),
-        }
-    }
-
-    pub(super) fn line_of(&self, offset: usize) -> Place {
-        let before = self.text.get(..offset).unwrap_or(self.text);
-        Place::Line(before.bytes().filter(|&b| b == b'\n').count() + 1)
-    }
-
-    pub(super) fn note(&self, problem: Problem) {
-        self.problems.borrow_mut().push(problem);
-    }
-
-    /// The problems found, with guesses for unknown keys now that all keys are known, and all keys.
-    pub(super) fn finish(self) -> (Vec<Problem>, Vec<Key>) {
-        let keys = self.keys.into_inner();
-        let mut problems = self.problems.into_inner();
-        let used = self.overrides_used.into_inner();
-        let stray =
-            self.environment.keys().filter(|name| name.starts_with(ENVIRONMENT_PREFIX) && !used.contains(*name));
-        problems.extend(stray.map(|name| Problem {
-            place: Place::Environment(name.clone()),
-            kind: Kind::UnknownKey,
-            key: String::new(),
-            message: "overrides no key".to_owned(),
-            hint: None,
-        }));
-        for problem in problems.iter_mut().filter(|p| p.kind == Kind::UnknownKey && p.hint.is_none()) {
-            problem.hint = guess(problem, &keys);
-        }
-        problems.sort_by(|a, b| a.place.cmp(&b.place));
-        (problems, keys)
-    }
-}
-
-fn guess(problem: &Problem, keys: &[Key]) -> Option<String> {
-    if let Place::Environment(name) = &problem.place {
-        let names: Vec<String> = keys.iter().map(|key| override_name(&key.path)).collect();
-        return nearest(name, names.iter().map(String::as_str)).map(|near| format!("did you mean {near}?"));
-    }
-    let (section, word) = problem.key.rsplit_once('.').unwrap_or(("", &problem.key));
-    let split = |key: &'_ Key| {
-        let (section, word) = key.path.rsplit_once('.').unwrap_or(("", &key.path));
-        (section.to_owned(), word.to_owned())
-    };
-    let all: Vec<(String, String)> = keys.iter().map(split).collect();
-    let here = all.iter().filter(|(of, _)| same_section(of, section)).map(|(_, word)| word.as_str());
-    match nearest(word, here) {
-        Some(near) if near == word => {
-            return Some("accounts of the other provider have it".to_owned());
-        }
-        Some(near) => return Some(format!("did you mean {near}?")),
-        None => {}
-    }
-    // The right key in the wrong section, or a slip in the section's own name.
-    let elsewhere = all.iter().find(|(_, other)| other == word).map(|(of, _)| of.as_str());
-    let sections = all.iter().map(|(of, _)| of.split('.').next().unwrap_or(of));
-    match (elsewhere, section.is_empty()) {
-        (Some(""), _) => Some("it belongs above the first section".to_owned()),
-        (Some(of), _) => Some(format!("it belongs in [{of}]")),
-        (None, true) => {
-            nearest(word, sections).filter(|near| !near.is_empty()).map(|near| format!("did you mean [{near}]?"))
-        }
-        (None, false) => None,
-    }
-}
-
-/// `accounts.*` is the section of every account.
-fn same_section(pattern: &str, section: &str) -> bool {
-    let (mut a, mut b) = (pattern.split('.'), section.split('.'));
-    loop {
-        match (a.next(), b.next()) {
-            (None, None) => return true,
-            (Some(a), Some(b)) if a == "*" || a == b => {}
-            _ => return false,
-        }
-    }
-}
-
-/// The environment variable that overrides the key at `path`.
-fn override_name(path: &str) -> String {
-    let plain = |c: char| {
-        if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' }
-    };
-    let parts: Vec<String> = path.split('.').map(|part| part.chars().map(plain).collect()).collect();
-    format!("{ENVIRONMENT_PREFIX}{}", parts.join("__"))
-}
 
 /// One table of the file.
 pub(super) struct Section<'c, 'i> {
-    context: &'c Context<'i>,
+    pub(super) context: &'c Context<'i>,
     /// As people write it, e.g. `accounts.main`.
     path: String,
     /// With `*` for the name of an account.
     pattern: String,
+    /// Of the environment variables that override its keys. Not made from the path, since an account's name may hold dots.
+    override_prefix: String,
     table: Option<&'c DeTable<'i>>,
     place: Place,
-    asked: Vec<String>,
+    pub(super) asked: Vec<String>,
 }
 
 /// A value as found.
@@ -163,7 +46,15 @@ impl Found<'_, '_> {
 impl<'c, 'i> Section<'c, 'i> {
     pub(super) fn root(context: &'c Context<'i>, table: &'c DeTable<'i>) -> Self {
         let (path, pattern) = (String::new(), String::new());
-        Self { context, path, pattern, table: Some(table), place: Place::Missing, asked: Vec::new() }
+        Self {
+            context,
+            path,
+            pattern,
+            override_prefix: ENVIRONMENT_PREFIX.to_owned(),
+            table: Some(table),
+            place: Place::Missing,
+            asked: Vec::new(),
+        }
     }
 
     /// Reads the table `name` with `read`, then notes the keys that `read` did not ask for. An absent table is an empty one.
@@ -171,7 +62,7 @@ impl<'c, 'i> Section<'c, 'i> {
         self.asked.push(name.to_owned());
         let (table, place) = self.table_at(name);
         let (path, pattern) = (join(&self.path, name), join(&self.pattern, name));
-        let mut section = Section { context: self.context, path, pattern, table, place, asked: Vec::new() };
+        let mut section = self.inner(&[name], path, pattern, table, place);
         let value = read(&mut section);
         section.finish();
         value
@@ -187,12 +78,30 @@ impl<'c, 'i> Section<'c, 'i> {
             let pattern = format!("{}.*", join(&self.pattern, name));
             let (table, place) = self.as_table(&path, key, value);
             if table.is_some() {
-                let mut section = Section { context: self.context, path, pattern, table, place, asked: Vec::new() };
+                let mut section = self.inner(&[name, key.get_ref()], path, pattern, table, place);
                 all.push(read(key.get_ref(), &mut section));
                 section.finish();
             }
         }
         all
+    }
+
+    fn inner(
+        &self,
+        names: &[&str],
+        path: String,
+        pattern: String,
+        table: Option<&'c DeTable<'i>>,
+        place: Place,
+    ) -> Section<'c, 'i> {
+        let parts: String = names.iter().map(|name| format!("{}__", override_part(name))).collect();
+        let override_prefix = format!("{}{parts}", self.override_prefix);
+        Section { context: self.context, path, pattern, override_prefix, table, place, asked: Vec::new() }
+    }
+
+    /// The environment variable that overrides `key`.
+    fn override_name(&self, key: &str) -> String {
+        format!("{}{}", self.override_prefix, override_part(key))
     }
 
     fn table_at(&self, name: &str) -> (Option<&'c DeTable<'i>>, Place) {
@@ -228,7 +137,7 @@ impl<'c, 'i> Section<'c, 'i> {
     }
 
     fn place_of(&self, key: &str) -> Option<Place> {
-        let name = override_name(&join(&self.path, key));
+        let name = self.override_name(key);
         if self.context.environment.contains_key(&name) {
             return Some(Place::Environment(name));
         }
@@ -248,7 +157,7 @@ impl<'c, 'i> Section<'c, 'i> {
         if keys.iter().all(|known| known.path != path) {
             keys.push(Key { path, default });
         }
-        let name = override_name(&join(&self.path, key));
+        let name = self.override_name(key);
         if let Some(value) = self.context.environment.get(&name) {
             self.context.overrides_used.borrow_mut().insert(name.clone());
             return Some(Found::Environment(value, Place::Environment(name)));
@@ -392,72 +301,6 @@ impl<'c, 'i> Section<'c, 'i> {
     /// As [`Self::path`], with a default.
     pub(super) fn path_or(&mut self, key: &str, default: &str) -> PathBuf {
         self.context.base.join(self.text_or(key, default))
-    }
-
-    /// A credential: `{key}_file` names a file that holds it, `{key}_env` an environment variable. At most one of them.
-    pub(super) fn secret(&mut self, key: &str) -> Option<Secret> {
-        let (file_key, env_key) = (format!("{key}_file"), format!("{key}_env"));
-        let file = self.path(&file_key);
-        let variable = self.text(&env_key);
-        if self.has(key) {
-            let hint = format!("name a file with {file_key} or an environment variable with {env_key}");
-            self.asked.push(key.to_owned());
-            self.problem(key, Kind::UnknownKey, "a secret is never written into the configuration", Some(&hint));
-            return None;
-        }
-        match (file, variable) {
-            (None, None) => None,
-            (Some(_), Some(_)) => {
-                self.problem(&env_key, Kind::Value, format!("{file_key} is given too"), Some("keep one of them"));
-                None
-            }
-            (Some(file), None) => self.secret_from_file(&file_key, &file),
-            (None, Some(variable)) => self.secret_from_environment(&env_key, &variable),
-        }
-    }
-
-    /// As [`Self::secret`], and a problem when neither is given.
-    pub(super) fn secret_required(&mut self, key: &str) -> Secret {
-        let given = [key.to_owned(), format!("{key}_file"), format!("{key}_env")].iter().any(|key| self.has(key));
-        let secret = self.secret(key);
-        if !given {
-            let hint = format!("give {key}_file or {key}_env");
-            self.problem(&format!("{key}_file"), Kind::Required, "this secret is required", Some(&hint));
-        }
-        secret.unwrap_or_else(|| Secret::new(""))
-    }
-
-    fn secret_from_file(&self, key: &str, file: &Path) -> Option<Secret> {
-        let secret = match std::fs::read_to_string(file) {
-            Ok(text) => text,
-            Err(error) => {
-                self.problem(key, Kind::Value, format!("cannot read {}: {error}", file.display()), None);
-                return None;
-            }
-        };
-        // Editors and `echo` end a file with a newline that is no part of the secret.
-        let secret = secret.trim_end_matches(['\r', '\n']);
-        if secret.is_empty() {
-            self.problem(key, Kind::Value, format!("{} is empty", file.display()), None);
-            return None;
-        }
-        Some(Secret::new(secret))
-    }
-
-    fn secret_from_environment(&self, key: &str, variable: &str) -> Option<Secret> {
-        // Somebody may have put the secret itself here: what does not look like a name is not repeated.
-        if !variable.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_') {
-            let hint = "give the name of an environment variable, in capitals, digits and underscores";
-            self.problem(key, Kind::Value, "does not look like the name of an environment variable", Some(hint));
-            return None;
-        }
-        match self.context.environment.get(variable).filter(|value| !value.is_empty()) {
-            Some(value) => Some(Secret::new(value.as_str())),
-            None => {
-                self.problem(key, Kind::Value, format!("the environment variable {variable} is not set"), None);
-                None
-            }
-        }
     }
 
     /// Notes the keys of this table that nobody asked for.

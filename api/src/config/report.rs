@@ -55,7 +55,11 @@ pub struct Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: ", self.place)?;
+        match (&self.place, self.kind) {
+            // Nothing is missing: a default is at odds with something that is given.
+            (Place::Missing, Kind::Value) => f.write_str("default: ")?,
+            (place, _) => write!(f, "{place}: ")?,
+        }
         if !self.key.is_empty() {
             write!(f, "{}: ", self.key)?;
         }

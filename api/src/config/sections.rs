@@ -32,11 +32,20 @@ impl Listen {
             .unwrap_or(otherwise)
         };
         let local = |port| SocketAddr::from(([127, 0, 0, 1], port));
-        Self {
+        let this = Self {
             grpc: address("grpc", "127.0.0.1:7400", local(7400)),
             webhooks: address("webhooks", "127.0.0.1:7401", local(7401)),
             ops: address("ops", "127.0.0.1:7402", local(7402)),
+        };
+        let taken = |address: SocketAddr, others: &[SocketAddr]| address.port() != 0 && others.contains(&address);
+        for (key, address, others) in
+            [("webhooks", this.webhooks, &[this.grpc][..]), ("ops", this.ops, &[this.grpc, this.webhooks][..])]
+        {
+            if taken(address, others) {
+                s.problem(key, Kind::Value, format!("{address} is used by another listener"), None);
+            }
         }
+        this
     }
 }
 
