@@ -1,0 +1,403 @@
+//! Campaigns: create, read, change, copy, remove.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use super::error::{Error, OrNotFound, Result, Violations};
+use super::page::{PageOf, PageRequest};
+use super::settings::{self, CampaignSpec, CampaignUpdate, SettingsSpec};
+use super::stats::Stats;
+use super::{Control, filter, fresh_id, query, request_id, same_version};
+use crate::domain::campaign::{Campaign, CampaignState, Move, next_state};
+use crate::domain::ids::{CampaignId, CampaignKey, PoolId, TemplateId, TenantId};
+use crate::domain::line::{Pool, ProviderKind};
+use crate::domain::phone;
+use crate::domain::template::Template;
+use crate::store::{Created, StoreError, TemplateRecord};
+
+/// How often a change without an etag is tried again when the record moved meanwhile.
+const CHANGES_MAX: usize = 8;
+
+/// A campaign with its figures.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CampaignView {
+    /// The record.
+    pub record: Campaign,
+    /// The channel of its pool.
+    pub kind: ProviderKind,
+    /// Its figures.
+    pub stats: Stats,
+}
+
+/// What a campaign refers to, checked to go together.
+struct References {
+    template: TemplateRecord,
+    pool: Pool,
+}
+
+impl Control {
+    /// Creates a draft.
+    pub async fn create_campaign(&self, tenant: &TenantId, request: &str, spec: CampaignSpec) -> Result<CampaignView> {
+        self.accepting()?;
+        let request = request_id(request)?;
+        let now = self.now();
+        let mut violations = Violations::default();
+        let id = if spec.id.is_empty() { fresh_id("c-") } else { spec.id.clone() };
+        let id = violations.id("campaign_id", CampaignId::new(&id));
+        settings::check_texts(Some(&spec.name), Some(&spec.description), Some(&spec.labels), &mut violations);
+        let checked = spec.settings.checked(now, &mut violations);
+        let references = self.references(tenant, &spec.settings, &mut violations).await?;
+        violations.check()?;
+        let (Some(id), Some(references)) = (id, references) else {
+            return Err(Error::Bug("a checked campaign lacks its references".to_owned()));
+        };
+        warm_up_phones(checked.region.as_deref()).await;
+        let record = Campaign {
+            key: CampaignKey(0),
+            tenant: tenant.clone(),
+            id,
+            version: 0,
+            name: spec.name,
+            description: spec.description,
+            labels: spec.labels,
+            created_by: spec.created_by,
+            created_at: now,
+            updated_at: now,
+            state: CampaignState::Draft,
+            hold: None,
+            pool: references.pool.id.clone(),
+            template: references.template.id.clone(),
+            template_version: references.template.version,
+            template_definition: Arc::clone(&references.template.definition),
+            settings: checked,
+            recipients: 0,
+            refused: 0,
+            next_seq: 0,
+            sealed: None,
+            started_at: None,
+            ended_at: None,
+            settled_at: None,
+            end: None,
+        };
+        let created = self.store.create_campaign(record, request).await?;
+        self.view_created(created, &spec.id).await
+    }
+
+    /// The answer to a creation; a `request_id` that made something else under another id is refused.
+    async fn view_created(&self, created: Created<Campaign>, asked: &str) -> Result<CampaignView> {
+        if !created.fresh && !asked.is_empty() && created.record.id.as_str() != asked {
+            return Err(Error::Exists {
+                what: "campaign of this request_id",
+                id: created.record.id.as_str().to_owned(),
+            });
+        }
+        self.view(created.record).await
+    }
+
+    /// Template and pool of the settings; what is wrong with them is added to `violations`.
+    async fn references(
+        &self,
+        tenant: &TenantId,
+        spec: &SettingsSpec,
+        violations: &mut Violations,
+    ) -> Result<Option<References>> {
+        let template = self.template_of(tenant, "settings.template_id", &spec.template, violations).await?;
+        let pool = self.pool_of(tenant, "settings.pool_id", &spec.pool, violations).await?;
+        let (Some(template), Some(pool)) = (template, pool) else { return Ok(None) };
+        check_suits(&template.definition, pool.kind, "settings.template_id", violations)?;
+        Ok(Some(References { template, pool }))
+    }
+
+    async fn template_of(
+        &self,
+        tenant: &TenantId,
+        field: &str,
+        id: &str,
+        violations: &mut Violations,
+    ) -> Result<Option<TemplateRecord>> {
+        let Some(id) = violations.id(field, TemplateId::new(id)) else { return Ok(None) };
+        match self.store.template(tenant, &id).await {
+            Ok(template) => Ok(Some(template)),
+            Err(StoreError::NotFound(_)) => {
+                violations.add(field, format!("there is no template {:?}", id.as_str()));
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn pool_of(
+        &self,
+        tenant: &TenantId,
+        field: &str,
+        id: &str,
+        violations: &mut Violations,
+    ) -> Result<Option<Pool>> {
+        let Some(id) = violations.id(field, PoolId::new(id)) else { return Ok(None) };
+        match self.store.pool(tenant, &id).await {
+            Ok(pool) => Ok(Some(pool)),
+            Err(StoreError::NotFound(_)) => {
+                violations.add(field, format!("there is no pool {:?}; every line is in one", id.as_str()));
+                Ok(None)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// One campaign.
+    pub async fn campaign(&self, tenant: &TenantId, id: &str) -> Result<CampaignView> {
+        let record = self.campaign_record(tenant, id).await?;
+        self.view(record).await
+    }
+
+    /// A page of campaigns, the newest first. Failures by code are left out.
+    pub async fn list_campaigns(
+        &self,
+        tenant: &TenantId,
+        filter_text: &str,
+        page: &PageRequest,
+    ) -> Result<PageOf<CampaignView>> {
+        let filter = filter::campaigns(tenant, filter_text)?;
+        let query = query("campaigns", tenant, [filter_text]);
+        let page = self.store.list_campaigns(&filter, self.tokens.page(&query, page)?).await?;
+        let page = self.tokens.answer(&query, page);
+        let kinds = self.pool_kinds(tenant).await?;
+        let now = self.now();
+        let mut items = Vec::with_capacity(page.items.len());
+        for (record, tally) in page.items {
+            let kind = kinds.get(&record.pool).copied().ok_or_else(|| missing_pool(&record))?;
+            let progress = self.runtime.progress(record.key);
+            let stats = Stats::of(&record, tally, progress.as_ref().map(|p| p.borrow().clone()).as_ref(), now);
+            items.push(CampaignView { record, kind, stats });
+        }
+        Ok(PageOf { items, next_token: page.next_token })
+    }
+
+    async fn pool_kinds(&self, tenant: &TenantId) -> Result<HashMap<PoolId, ProviderKind>> {
+        Ok(self.store.pools(tenant).await?.into_iter().map(|pool| (pool.id, pool.kind)).collect())
+    }
+
+    /// Changes what is given. A change without an etag holds against whatever else changes the record.
+    pub async fn update_campaign(
+        &self,
+        tenant: &TenantId,
+        id: &str,
+        expected: Option<u64>,
+        update: CampaignUpdate,
+    ) -> Result<CampaignView> {
+        let now = self.now();
+        let mut violations = Violations::default();
+        settings::check_texts(
+            update.name.as_deref(),
+            update.description.as_deref(),
+            update.labels.as_ref(),
+            &mut violations,
+        );
+        let region = update.region.as_ref().map(|region| settings::region(region, "region", &mut violations));
+        let mut template = None;
+        if let Some(id) = &update.template {
+            template = self.template_of(tenant, "template_id", id, &mut violations).await?;
+        }
+        let mut pool = None;
+        if let Some(id) = &update.pool {
+            pool = self.pool_of(tenant, "pool_id", id, &mut violations).await?;
+        }
+        violations.check()?;
+        let kind_now = match &pool {
+            Some(pool) => pool.kind,
+            None => self.kind_of(&self.campaign_record(tenant, id).await?).await?,
+        };
+        warm_up_phones(region.as_ref().and_then(Option::as_deref)).await;
+        let changed = self
+            .change_campaign(tenant, id, expected, |campaign| {
+                refuse_late_changes(campaign, &update)?;
+                apply(campaign, &update, region.as_ref());
+                if let Some(template) = &template {
+                    campaign.template = template.id.clone();
+                    campaign.template_version = template.version;
+                    campaign.template_definition = Arc::clone(&template.definition);
+                }
+                if let Some(pool) = &pool {
+                    campaign.pool = pool.id.clone();
+                }
+                let mut violations = Violations::default();
+                settings::check_limits("", &campaign.settings, update.retries_max, &mut violations);
+                if update.start_at.is_some() || update.stop_at.is_some() {
+                    settings::check_times("", &campaign.settings, now, &mut violations);
+                }
+                if template.is_some() || pool.is_some() {
+                    let field = if template.is_some() { "template_id" } else { "pool_id" };
+                    check_suits(&campaign.template_definition, kind_now, field, &mut violations)?;
+                }
+                violations.check()
+            })
+            .await?;
+        self.runtime.campaign_changed(&changed).await;
+        self.view(changed).await
+    }
+
+    /// Removes a draft, or a campaign that has ended and has nothing in flight.
+    pub async fn delete_campaign(&self, tenant: &TenantId, id: &str, expected: Option<u64>) -> Result<()> {
+        let campaign = self.campaign_record(tenant, id).await?;
+        same_version(expected, campaign.version)?;
+        next_state(campaign.state, Move::Delete, false)?;
+        let in_flight = self.runtime.in_flight(campaign.key);
+        if in_flight > 0 {
+            let problem = format!("{in_flight} messages are still in flight: try again when they are done");
+            return Err(Error::precondition("IN_FLIGHT", format!("campaign/{id}"), problem));
+        }
+        self.store.delete_campaign(campaign.key, campaign.version).await.or_not_found("campaign", id)?;
+        self.runtime.campaign_removed(campaign.key).await;
+        Ok(())
+    }
+
+    /// A new draft with the settings of another campaign, its template and pool as they are now, without recipients and times.
+    pub async fn clone_campaign(
+        &self,
+        tenant: &TenantId,
+        request: &str,
+        source: &str,
+        id: String,
+        name: String,
+        created_by: String,
+    ) -> Result<CampaignView> {
+        let source = self.campaign_record(tenant, source).await?;
+        let settings = SettingsSpec {
+            template: source.template.as_str().to_owned(),
+            pool: source.pool.as_str().to_owned(),
+            rate: source.settings.rate,
+            workers: Some(source.settings.workers),
+            policy: Some(source.settings.policy),
+            retries_max: Some(u32::from(source.settings.retries_max)),
+            region: source.settings.region.clone().unwrap_or_default(),
+            start_at: None,
+            stop_at: None,
+            settle_window: Some(std::time::Duration::from_millis(source.settings.settle_window_ms)),
+        };
+        let name = if name.is_empty() { source.name } else { name };
+        let spec =
+            CampaignSpec { id, name, description: source.description, labels: source.labels, created_by, settings };
+        self.create_campaign(tenant, request, spec).await
+    }
+
+    /// The record; another tenant's is no record.
+    pub(super) async fn campaign_record(&self, tenant: &TenantId, id: &str) -> Result<Campaign> {
+        let parsed = CampaignId::new(id).map_err(|_| Error::not_found("campaign", id))?;
+        self.store.campaign(tenant, &parsed).await.or_not_found("campaign", id)
+    }
+
+    /// The channel of the campaign's pool.
+    pub(super) async fn kind_of(&self, campaign: &Campaign) -> Result<ProviderKind> {
+        match self.store.pool(&campaign.tenant, &campaign.pool).await {
+            Ok(pool) => Ok(pool.kind),
+            Err(StoreError::NotFound(_)) => Err(missing_pool(campaign)),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The record with its figures as they are now.
+    pub(super) async fn view(&self, record: Campaign) -> Result<CampaignView> {
+        let kind = self.kind_of(&record).await?;
+        let counts = self.store.tally(record.key).await?;
+        let progress = self.runtime.progress(record.key).map(|progress| progress.borrow().clone());
+        let stats = Stats::of(&record, counts.tally, progress.as_ref(), self.now()).with_failures(kind, &counts);
+        Ok(CampaignView { record, kind, stats })
+    }
+
+    /// Reads, changes and writes the record; again when it moved meanwhile and the caller did not insist on a version.
+    pub(super) async fn change_campaign(
+        &self,
+        tenant: &TenantId,
+        id: &str,
+        expected: Option<u64>,
+        change: impl Fn(&mut Campaign) -> Result<()>,
+    ) -> Result<Campaign> {
+        for _ in 0..CHANGES_MAX {
+            let stored = self.campaign_record(tenant, id).await?;
+            same_version(expected, stored.version)?;
+            let mut changed = stored.clone();
+            change(&mut changed)?;
+            if changed == stored {
+                return Ok(stored);
+            }
+            changed.updated_at = self.now();
+            match self.store.update_campaign(changed).await {
+                Err(StoreError::Version { .. }) if expected.is_none() => {}
+                result => return result.or_not_found("campaign", id),
+            }
+        }
+        Err(Error::Stale)
+    }
+}
+
+fn missing_pool(campaign: &Campaign) -> Error {
+    Error::Bug(format!("campaign {} names pool {}, which is gone", campaign.id, campaign.pool))
+}
+
+/// The phone library takes most of a second to load its tables: not when the first row waits for it, and not on a runtime thread.
+async fn warm_up_phones(region: Option<&str>) {
+    if region.is_some() {
+        // A panic there would show again, and be told, with the first row.
+        let _ = tokio::task::spawn_blocking(phone::warm_up).await;
+    }
+}
+
+/// Whether the template can be sent over lines of this kind.
+pub(super) fn check_suits(
+    definition: &str,
+    kind: ProviderKind,
+    field: &str,
+    violations: &mut Violations,
+) -> Result<()> {
+    let template: Template = serde_json::from_str(definition).map_err(|error| Error::Damaged(error.to_string()))?;
+    let shape = template.compile().map_err(|_| Error::Damaged("a stored template is not valid".to_owned()))?;
+    if let Err(error) = shape.suits(kind) {
+        violations.add(field, error.to_string());
+    }
+    Ok(())
+}
+
+/// Changes that come too late for where the campaign stands.
+fn refuse_late_changes(campaign: &Campaign, update: &CampaignUpdate) -> Result<()> {
+    let draft = campaign.state == CampaignState::Draft;
+    let unstarted = matches!(campaign.state, CampaignState::Draft | CampaignState::Scheduled);
+    let unfilled = draft && campaign.next_seq == 0;
+    let rules: BTreeMap<&str, (bool, bool, &str)> = BTreeMap::from([
+        ("template_id", (update.template.is_some(), unfilled, "only while it is a draft without recipients")),
+        ("region", (update.region.is_some(), draft, "only while it is a draft")),
+        ("pool_id", (update.pool.is_some(), unstarted, "only before it starts")),
+        ("start_at", (update.start_at.is_some(), unstarted, "only before it starts")),
+    ]);
+    for (field, (asked, allowed, when)) in rules {
+        if asked && !allowed {
+            let problem = format!("{field} can be changed {when}; the campaign is {}", campaign.state.name());
+            return Err(Error::precondition("TOO_LATE", format!("campaign/{}", campaign.id), problem));
+        }
+    }
+    let waiting = campaign.state == CampaignState::Scheduled;
+    if waiting && update.start_at == Some(None) {
+        let problem = "a scheduled campaign needs its start_at: pause it, or start it at an earlier time";
+        return Err(Error::precondition("SCHEDULED", format!("campaign/{}", campaign.id), problem));
+    }
+    Ok(())
+}
+
+fn apply(campaign: &mut Campaign, update: &CampaignUpdate, region: Option<&Option<String>>) {
+    fn set<T: Clone>(field: &mut T, new: Option<&T>) {
+        if let Some(new) = new {
+            field.clone_from(new);
+        }
+    }
+    set(&mut campaign.name, update.name.as_ref());
+    set(&mut campaign.description, update.description.as_ref());
+    set(&mut campaign.labels, update.labels.as_ref());
+    let settings = &mut campaign.settings;
+    set(&mut settings.rate, update.rate.as_ref());
+    set(&mut settings.workers, update.workers.as_ref());
+    set(&mut settings.policy, update.policy.as_ref());
+    set(&mut settings.region, region);
+    set(&mut settings.start_at, update.start_at.as_ref());
+    set(&mut settings.stop_at, update.stop_at.as_ref());
+    set(&mut settings.retries_max, update.retries_max.map(settings::narrow).as_ref());
+    set(&mut settings.settle_window_ms, update.settle_window.map(settings::millis).as_ref());
+}
