@@ -4,5 +4,7 @@
 //! It shares no code with the engine. It speaks to a server only as a customer and a provider do: through the
 //! gRPC contract and through HTTP.
 
+pub mod grpc;
 pub mod sim;
 pub mod wire;
+pub mod witness;

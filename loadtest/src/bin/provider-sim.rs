@@ -9,9 +9,7 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::Parser;
-use sluice_loadtest::sim::config::{
-    MetaAccount, MetaLine, MetaTemplate, TwilioAccount, TwilioContent, TwilioLine,
-};
+use sluice_loadtest::sim::config::{MetaAccount, MetaLine, MetaTemplate, TwilioAccount, TwilioContent, TwilioLine};
 use sluice_loadtest::sim::{SimConfig, SimHandle};
 use tokio::io::AsyncReadExt as _;
 
@@ -44,20 +42,10 @@ struct Args {
     #[arg(long, value_name = "NAME:LANGUAGE:PARAMETERS")]
     meta_template: Vec<String>,
     /// The access token of that account.
-    #[arg(
-        long,
-        env = "SIM_META_TOKEN",
-        default_value = "meta-sim-token",
-        hide_env_values = true
-    )]
+    #[arg(long, env = "SIM_META_TOKEN", default_value = "meta-sim-token", hide_env_values = true)]
     meta_token: String,
     /// The app secret of that account.
-    #[arg(
-        long,
-        env = "SIM_META_APP_SECRET",
-        default_value = "meta-sim-app-secret",
-        hide_env_values = true
-    )]
+    #[arg(long, env = "SIM_META_APP_SECRET", default_value = "meta-sim-app-secret", hide_env_values = true)]
     meta_app_secret: String,
     /// A Twilio sender, NUMBER_OR_MG[@CEILING]; repeatable. Makes an account `twilio-sim`.
     #[arg(long, value_name = "SENDER[@CEILING]")]
@@ -85,21 +73,16 @@ struct Args {
 }
 
 fn main() -> anyhow::Result<()> {
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .init();
+    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
     let args = Args::parse();
     let config = configuration(&args)?;
     let sim = SimHandle::start(config)?;
     println!(r#"{{"api":"{}","control":"{}"}}"#, sim.api(), sim.control());
     std::io::stdout().flush()?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(until_stopped(args.until_stdin_closes))?;
     if let Some(path) = &args.dump {
-        let file = std::fs::File::create(path)
-            .with_context(|| format!("cannot write {}", path.display()))?;
+        let file = std::fs::File::create(path).with_context(|| format!("cannot write {}", path.display()))?;
         let mut out = std::io::BufWriter::new(file);
         for record in sim.records() {
             serde_json::to_writer(&mut out, &record)?;
@@ -146,8 +129,7 @@ fn configuration(args: &Args) -> anyhow::Result<SimConfig> {
         config.seed = seed;
     }
     if let Some(path) = &args.plan {
-        let text = std::fs::read_to_string(path)
-            .with_context(|| format!("cannot read {}", path.display()))?;
+        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
         config.plan = if path.extension().is_some_and(|e| e == "json") {
             serde_json::from_str(&text)?
         } else {
@@ -162,16 +144,8 @@ fn configuration(args: &Args) -> anyhow::Result<SimConfig> {
             waba_id: "100000000000001".to_owned(),
             webhook: None,
             rate_http: 400,
-            lines: args
-                .meta_line
-                .iter()
-                .map(|text| meta_line(text))
-                .collect::<Result<_, _>>()?,
-            templates: args
-                .meta_template
-                .iter()
-                .map(|text| meta_template(text))
-                .collect::<Result<_, _>>()?,
+            lines: args.meta_line.iter().map(|text| meta_line(text)).collect::<Result<_, _>>()?,
+            templates: args.meta_template.iter().map(|text| meta_template(text)).collect::<Result<_, _>>()?,
         });
     }
     if !args.twilio_line.is_empty() {
@@ -182,23 +156,13 @@ fn configuration(args: &Args) -> anyhow::Result<SimConfig> {
             api_key: None,
             api_secret: None,
             connect: None,
-            lines: args
-                .twilio_line
-                .iter()
-                .map(|text| twilio_line(text))
-                .collect::<Result<_, _>>()?,
-            contents: args
-                .twilio_content
-                .iter()
-                .map(|text| content(text))
-                .collect::<Result<_, _>>()?,
+            lines: args.twilio_line.iter().map(|text| twilio_line(text)).collect::<Result<_, _>>()?,
+            contents: args.twilio_content.iter().map(|text| content(text)).collect::<Result<_, _>>()?,
         });
     }
     if let Some(base) = &args.webhook_base {
         let base = base.trim_end_matches('/');
-        let host = base
-            .strip_prefix("http://")
-            .context("--webhook-base must be an http:// URL")?;
+        let host = base.strip_prefix("http://").context("--webhook-base must be an http:// URL")?;
         let authority = host.split('/').next().unwrap_or(host);
         for account in &mut config.meta {
             account.webhook = Some(format!("{base}/webhooks/meta/{}", account.account));
@@ -219,9 +183,7 @@ fn meta_line(text: &str) -> anyhow::Result<MetaLine> {
     Ok(MetaLine {
         id: id.to_owned(),
         number: "+15550100001".to_owned(),
-        ceiling: ceiling
-            .parse()
-            .with_context(|| format!("ceiling of {text}"))?,
+        ceiling: ceiling.parse().with_context(|| format!("ceiling of {text}"))?,
     })
 }
 
@@ -229,11 +191,7 @@ fn meta_template(text: &str) -> anyhow::Result<MetaTemplate> {
     let mut parts = text.split(':');
     let name = parts.next().unwrap_or(text).to_owned();
     let language = parts.next().unwrap_or("en_US").to_owned();
-    let body = parts
-        .next()
-        .unwrap_or("0")
-        .parse()
-        .with_context(|| format!("parameters of {text}"))?;
+    let body = parts.next().unwrap_or("0").parse().with_context(|| format!("parameters of {text}"))?;
     Ok(MetaTemplate {
         name,
         language,
@@ -246,20 +204,13 @@ fn meta_template(text: &str) -> anyhow::Result<MetaTemplate> {
 
 fn twilio_line(text: &str) -> anyhow::Result<TwilioLine> {
     let (id, ceiling) = text.split_once('@').unwrap_or((text, "80"));
-    Ok(TwilioLine {
-        id: id.to_owned(),
-        ceiling: ceiling
-            .parse()
-            .with_context(|| format!("ceiling of {text}"))?,
-    })
+    Ok(TwilioLine { id: id.to_owned(), ceiling: ceiling.parse().with_context(|| format!("ceiling of {text}"))? })
 }
 
 fn content(text: &str) -> anyhow::Result<TwilioContent> {
     let (sid, variables) = text.split_once(':').unwrap_or((text, "0"));
     Ok(TwilioContent {
         sid: sid.to_owned(),
-        variables: variables
-            .parse()
-            .with_context(|| format!("variables of {text}"))?,
+        variables: variables.parse().with_context(|| format!("variables of {text}"))?,
     })
 }

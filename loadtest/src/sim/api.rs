@@ -17,7 +17,8 @@ use crate::wire::request::{Parsed, Request, parse, write_response};
 /// Longest body that a provider takes here.
 const BODY_MAX: usize = 1 << 20;
 const JSON: &str = "application/json";
-const HTML: &[u8] = b"<html><head><title>502 Bad Gateway</title></head><body><center><h1>502 Bad Gateway</h1></center></body></html>";
+const HTML: &[u8] =
+    b"<html><head><title>502 Bad Gateway</title></head><body><center><h1>502 Bad Gateway</h1></center></body></html>";
 
 /// Accepts connections until stopped.
 pub(super) async fn serve(core: Arc<Core>, listener: TcpListener, stop: CancellationToken) {
@@ -58,10 +59,7 @@ struct Reply {
     then: Then,
 }
 
-const AT_ONCE: Reply = Reply {
-    delay_ms: 0,
-    then: Then::Answer,
-};
+const AT_ONCE: Reply = Reply { delay_ms: 0, then: Then::Answer };
 
 async fn connection(core: &Core, mut stream: TcpStream) {
     let mut reader = StampedReader::new();
@@ -124,10 +122,7 @@ async fn connection(core: &Core, mut stream: TcpStream) {
 
 /// Closing with a linger of zero sends RST instead of FIN.
 fn reset(stream: &TcpStream) {
-    let at_once = nix::libc::linger {
-        l_onoff: 1,
-        l_linger: 0,
-    };
+    let at_once = nix::libc::linger { l_onoff: 1, l_linger: 0 };
     let _ = setsockopt(stream, sockopt::Linger, &at_once);
 }
 
@@ -155,22 +150,12 @@ fn refused(core: &Core, line: Option<u16>, code: u32, at_ns: u64) {
     }
 }
 
-fn handle_meta(
-    core: &Core,
-    id: &str,
-    request: &Request<'_>,
-    at_ns: u64,
-    out: &mut Vec<u8>,
-) -> Reply {
+fn handle_meta(core: &Core, id: &str, request: &Request<'_>, at_ns: u64, out: &mut Vec<u8>) -> Reply {
     let given = request.authorization.unwrap_or("");
-    let found = core
-        .accounts
-        .iter()
-        .enumerate()
-        .find_map(|(place, a)| match &a.kind {
-            AccountKind::Meta(account, bearer, _) if bearer == given => Some((place, account)),
-            _ => None,
-        });
+    let found = core.accounts.iter().enumerate().find_map(|(place, a)| match &a.kind {
+        AccountKind::Meta(account, bearer, _) if bearer == given => Some((place, account)),
+        _ => None,
+    });
     let Some((place, account)) = found else {
         refused(core, None, 190, at_ns);
         let body = meta::error_body(190, "The access token is missing or not valid.");
@@ -211,43 +196,17 @@ fn handle_meta(
         meta::write_success(&mut body, checked.recipient, &id, checked.template);
         write_response(out, 200, JSON, &body, false);
     };
-    answer(
-        core,
-        &valid,
-        at_ns,
-        out,
-        (account.rate_http, 130_429),
-        error,
-        success,
-    )
+    answer(core, &valid, at_ns, out, (account.rate_http, 130_429), error, success)
 }
 
-fn handle_twilio(
-    core: &Core,
-    sid: &str,
-    request: &Request<'_>,
-    at_ns: u64,
-    out: &mut Vec<u8>,
-) -> Reply {
+fn handle_twilio(core: &Core, sid: &str, request: &Request<'_>, at_ns: u64, out: &mut Vec<u8>) -> Reply {
     let given = request.authorization.unwrap_or("");
-    let found = core
-        .accounts
-        .iter()
-        .enumerate()
-        .find_map(|(place, a)| match &a.kind {
-            AccountKind::Twilio(account, basics, _) if basics.iter().any(|b| b == given) => {
-                Some((place, account))
-            }
-            _ => None,
-        });
+    let found = core.accounts.iter().enumerate().find_map(|(place, a)| match &a.kind {
+        AccountKind::Twilio(account, basics, _) if basics.iter().any(|b| b == given) => Some((place, account)),
+        _ => None,
+    });
     let error = |out: &mut Vec<u8>, http: u16, code: u32, message: &str| {
-        write_response(
-            out,
-            http,
-            JSON,
-            &twilio::error_body(http, code, message),
-            false,
-        );
+        write_response(out, http, JSON, &twilio::error_body(http, code, message), false);
     };
     let Some((place, account)) = found else {
         refused(core, None, 20_003, at_ns);
@@ -273,10 +232,7 @@ fn handle_twilio(
         return AT_ONCE;
     };
     let parameter = &core.config.correlation_parameter;
-    let callback = checked
-        .callback
-        .as_deref()
-        .map(|url| twilio::split_callback(url, parameter));
+    let callback = checked.callback.as_deref().map(|url| twilio::split_callback(url, parameter));
     let valid = Valid {
         line,
         recipient: checked.recipient,
@@ -307,10 +263,7 @@ fn answer(
     success: impl Fn(&mut Vec<u8>, u32),
 ) -> Reply {
     let (booked, delay_ms) = core.book(valid, at_ns);
-    let reply = Reply {
-        delay_ms,
-        then: Then::Answer,
-    };
+    let reply = Reply { delay_ms, then: Then::Answer };
     let fault = match booked {
         Booked::Accepted(number, None) => {
             success(out, number);
@@ -326,16 +279,10 @@ fn answer(
         Kind::RateLimit => error(out, too_fast.0, too_fast.1),
         Kind::Error | Kind::AcceptThenError => spoil(out, &fault, error),
         Kind::Hang | Kind::AcceptThenHang => {
-            return Reply {
-                delay_ms: delay_ms + fault.ms,
-                then: Then::Reset,
-            };
+            return Reply { delay_ms: delay_ms + fault.ms, then: Then::Reset };
         }
         Kind::AcceptThenReset => {
-            return Reply {
-                delay_ms,
-                then: Then::Reset,
-            };
+            return Reply { delay_ms, then: Then::Reset };
         }
         // Decided elsewhere: the first before reading, the second as time added to the answer.
         Kind::ResetUnread | Kind::Delay => {}

@@ -241,19 +241,13 @@ impl SimConfig {
     /// When the file cannot be read, does not parse, or holds a value that makes no sense.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
         let shown = path.display().to_string();
-        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
-            path: shown.clone(),
-            source,
-        })?;
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: shown.clone(), source })?;
         let parsed: Result<Self, String> = if path.extension().is_some_and(|e| e == "json") {
             serde_json::from_str(&text).map_err(|e| e.to_string())
         } else {
             toml::from_str(&text).map_err(|e| e.to_string())
         };
-        let config = parsed.map_err(|message| ConfigError::Parse {
-            path: shown,
-            message,
-        })?;
+        let config = parsed.map_err(|message| ConfigError::Parse { path: shown, message })?;
         config.validate()?;
         Ok(config)
     }

@@ -61,19 +61,13 @@ async fn connection(core: &Core, mut stream: TcpStream) -> std::io::Result<()> {
                 }
                 continue;
             }
-            Parsed::Refused(status) => {
-                (Err((status, "bad request".to_owned())), buffer.len(), true)
-            }
+            Parsed::Refused(status) => (Err((status, "bad request".to_owned())), buffer.len(), true),
             Parsed::Complete(request) => {
                 let path = request.target.split('?').next().unwrap_or("");
                 if (request.method, path) == ("GET", "/ledger/entries") {
                     return stream_entries(core, &mut stream).await;
                 }
-                (
-                    respond(core, path, &request).await,
-                    request.consumed,
-                    request.close,
-                )
+                (respond(core, path, &request).await, request.consumed, request.close)
             }
         };
         let mut out = Vec::new();
@@ -93,8 +87,7 @@ async fn connection(core: &Core, mut stream: TcpStream) -> std::io::Result<()> {
 
 /// The books as NDJSON; the end of the connection is the end of the list.
 async fn stream_entries(core: &Core, stream: &mut TcpStream) -> std::io::Result<()> {
-    let head =
-        b"HTTP/1.1 200 OK\r\ncontent-type: application/x-ndjson\r\nconnection: close\r\n\r\n";
+    let head = b"HTTP/1.1 200 OK\r\ncontent-type: application/x-ndjson\r\nconnection: close\r\n\r\n";
     stream.write_all(head).await?;
     let mut from = 0;
     let mut out = Vec::new();
@@ -116,8 +109,7 @@ async fn stream_entries(core: &Core, stream: &mut TcpStream) -> std::io::Result<
 type Answer = Result<serde_json::Value, (u16, String)>;
 
 async fn respond(core: &Core, path: &str, request: &Request<'_>) -> Answer {
-    let number =
-        |name: &str| query(request.target, name).and_then(|value| value.parse::<u64>().ok());
+    let number = |name: &str| query(request.target, name).and_then(|value| value.parse::<u64>().ok());
     match (request.method, path) {
         ("GET", "/ledger") => to_json(&records::summary(core)),
         ("GET", "/rates") => {
@@ -139,9 +131,7 @@ async fn respond(core: &Core, path: &str, request: &Request<'_>) -> Answer {
                 "cpu_ns": own_cpu_ns(),
             }))
         }
-        ("GET", "/cpu") => {
-            to_json(&json!({ "cpu_ns": own_cpu_ns(), "now_ns": core.clock.now_ns() }))
-        }
+        ("GET", "/cpu") => to_json(&json!({ "cpu_ns": own_cpu_ns(), "now_ns": core.clock.now_ns() })),
         ("POST", "/faults") => {
             #[derive(Deserialize)]
             #[serde(deny_unknown_fields)]
@@ -160,14 +150,12 @@ async fn respond(core: &Core, path: &str, request: &Request<'_>) -> Answer {
         ("POST", "/targets") => {
             let targets: BTreeMap<String, String> = read(request.body)?;
             for (account, target) in &targets {
-                core.set_target(account, target)
-                    .map_err(|text| (400, text))?;
+                core.set_target(account, target).map_err(|text| (400, text))?;
             }
             Ok(json!({ "ok": true }))
         }
         ("POST", "/quiesce") => {
-            let timeout =
-                Duration::from_millis(number("timeout_ms").unwrap_or(60_000).min(600_000));
+            let timeout = Duration::from_millis(number("timeout_ms").unwrap_or(60_000).min(600_000));
             let outstanding = quiesce(core, timeout).await;
             to_json(&json!({
                 "quiet": outstanding == 0,
@@ -196,9 +184,7 @@ pub(super) async fn quiesce(core: &Core, timeout: Duration) -> u64 {
 
 fn query<'a>(target: &'a str, name: &str) -> Option<&'a str> {
     let (_, query) = target.split_once('?')?;
-    query
-        .split('&')
-        .find_map(|part| part.strip_prefix(name)?.strip_prefix('='))
+    query.split('&').find_map(|part| part.strip_prefix(name)?.strip_prefix('='))
 }
 
 fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, (u16, String)> {

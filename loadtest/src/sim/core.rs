@@ -137,10 +137,8 @@ impl Core {
             let bearer = format!("Bearer {}", meta.token);
             let signer = MetaSigner::new(&meta.app_secret);
             targets.push(meta.webhook.clone());
-            accounts.push(Account {
-                name: meta.account.clone(),
-                kind: AccountKind::Meta(meta.clone(), bearer, signer),
-            });
+            accounts
+                .push(Account { name: meta.account.clone(), kind: AccountKind::Meta(meta.clone(), bearer, signer) });
         }
         for twilio in &config.twilio {
             for line in &twilio.lines {
@@ -243,8 +241,7 @@ impl Core {
             whatsapp: valid.whatsapp,
             answer,
         });
-        let callback = !matches!(self.accounts[line.account].kind, AccountKind::Twilio(..))
-            || valid.url.is_some();
+        let callback = !matches!(self.accounts[line.account].kind, AccountKind::Twilio(..)) || valid.url.is_some();
         if callback {
             let plan = Arc::clone(&state.plans[plan]);
             let journey = Journey::of(&plan, self.config.seed, valid.recipient);
@@ -366,11 +363,7 @@ fn rate_code(kind: &AccountKind) -> u32 {
 impl State {
     fn url(&mut self, (before, after): (&str, &str)) -> u16 {
         // The common case first: one callback URL for everything.
-        if let Some(place) = self
-            .urls
-            .iter()
-            .rposition(|u| u.0 == before && u.1 == after)
-        {
+        if let Some(place) = self.urls.iter().rposition(|u| u.0 == before && u.1 == after) {
             return place as u16;
         }
         let key = (before.to_owned(), after.to_owned());
@@ -382,26 +375,12 @@ impl State {
         place
     }
 
-    fn plan_statuses(
-        &mut self,
-        account: usize,
-        number: u32,
-        journey: &Journey,
-        plan: &Plan,
-        now_ms: u64,
-    ) {
+    fn plan_statuses(&mut self, account: usize, number: u32, journey: &Journey, plan: &Plan, now_ms: u64) {
         let first = journey.steps().iter().map(|s| s.due_ms).min();
         for step in journey.steps() {
             let early = journey.before_answer && Some(step.due_ms) == first;
-            let due = if early {
-                now_ms
-            } else {
-                now_ms + u64::from(step.due_ms)
-            };
-            let item = Due {
-                entry: number,
-                status: step.status,
-            };
+            let due = if early { now_ms } else { now_ms + u64::from(step.due_ms) };
+            let item = Due { entry: number, status: step.status };
             let schedule = &mut self.schedules[account];
             schedule.put(due, item);
             let mut dice = Dice::new(u64::from(number), &[u64::from(step.at_ms)]);

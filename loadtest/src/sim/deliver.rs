@@ -103,15 +103,9 @@ async fn pump(core: &Core, account: usize, queue: &Queue) {
         let single = is_twilio(core, account);
         while posts && !ready.is_empty() {
             if wanted == 0 {
-                wanted = if single {
-                    1
-                } else {
-                    dice.between(plan.batch.map(u32::from)) as usize
-                };
+                wanted = if single { 1 } else { dice.between(plan.batch.map(u32::from)) as usize };
             }
-            let waited = ready
-                .front()
-                .map_or(0, |(_, since)| now_ms.saturating_sub(*since));
+            let waited = ready.front().map_or(0, |(_, since)| now_ms.saturating_sub(*since));
             if ready.len() < wanted && !hurried && waited < u64::from(plan.flush_ms) {
                 break;
             }
@@ -188,10 +182,7 @@ impl Worker {
             if self.plans.len() != state.plans.len() {
                 self.plans.clone_from(&state.plans);
             }
-            let first = job
-                .items
-                .first()
-                .map(|item| state.ledger.entry(item.entry).url);
+            let first = job.items.first().map(|item| state.ledger.entry(item.entry).url);
             let url = state.urls[usize::from(first.unwrap_or(0))].clone();
             (state.targets[self.account].clone(), url)
         };
@@ -210,82 +201,43 @@ impl Worker {
                 self.batch.group();
                 let place = (self.account, account);
                 self.body.clear();
-                let extras = Extras {
-                    stranger,
-                    forged: false,
-                };
-                meta_body(
-                    &mut self.body,
-                    &core,
-                    place,
-                    &self.batch,
-                    &self.plans,
-                    &mut dice,
-                    extras,
-                );
+                let extras = Extras { stranger, forged: false };
+                meta_body(&mut self.body, &core, place, &self.batch, &self.plans, &mut dice, extras);
                 let signature = signer.sign(&self.body);
                 let request = meta_request(&address, &signature, &self.body);
                 let forged = forged.then(|| {
                     self.false_body.clear();
-                    let extras = Extras {
-                        stranger: false,
-                        forged: true,
-                    };
+                    let extras = Extras { stranger: false, forged: true };
                     let plans = &self.plans;
-                    meta_body(
-                        &mut self.false_body,
-                        &core,
-                        place,
-                        &self.batch,
-                        plans,
-                        &mut dice,
-                        extras,
-                    );
+                    meta_body(&mut self.false_body, &core, place, &self.batch, plans, &mut dice, extras);
                     // The signature of other contents: right in form, wrong for this body.
                     meta_request(&address, &signature, &self.false_body)
                 });
-                Ok(Prepared {
-                    authority: address.authority,
-                    request,
-                    forged,
-                    overrides: None,
-                })
+                Ok(Prepared { authority: address.authority, request, forged, overrides: None })
             }
             AccountKind::Twilio(account, _, signer) => {
                 let place = (self.account, account);
                 let plan = &latest;
-                let callback =
-                    |extras| twilio_callback(&core, place, &self.batch, &url, plan, extras);
-                let real = callback(Extras {
-                    stranger: false,
-                    forged: false,
-                });
+                let callback = |extras| twilio_callback(&core, place, &self.batch, &url, plan, extras);
+                let real = callback(Extras { stranger: false, forged: false });
                 let address = callback_address(&real, target)?;
                 let sign = |of: &Callback| {
-                    let params: Vec<(&str, &str)> =
-                        of.params.iter().map(|(n, v)| (*n, v.as_str())).collect();
+                    let params: Vec<(&str, &str)> = of.params.iter().map(|(n, v)| (*n, v.as_str())).collect();
                     signer.sign(&of.url, &params)
                 };
                 let signature = sign(&real);
                 let mut request = Vec::with_capacity(1024);
                 if stranger && job.tries == 0 {
-                    let other = callback(Extras {
-                        stranger: true,
-                        forged: false,
-                    });
+                    let other = callback(Extras { stranger: true, forged: false });
                     // Its answer is of no interest, so that it may travel in front on the same connection.
                     let other_address = callback_address(&other, Some(address.authority.clone()))?;
-                    self.false_body =
-                        twilio_request(&other_address, &other, &sign(&other), job.seed ^ 1);
+                    self.false_body = twilio_request(&other_address, &other, &sign(&other), job.seed ^ 1);
                 } else {
                     self.false_body.clear();
                 }
                 request.extend(twilio_request(&address, &real, &signature, job.seed));
                 let forged = if forged {
-                    let other = callback(Extras {
-                        stranger: false,
-                        forged: true,
-                    });
+                    let other = callback(Extras { stranger: false, forged: true });
                     Some(twilio_request(&address, &other, &signature, job.seed ^ 2))
                 } else {
                     None
@@ -302,9 +254,7 @@ impl Worker {
 
     /// Makes the POST, after the false one and the stranger's if there are any. Returns the HTTP status.
     async fn post(&mut self, prepared: &Prepared) -> io::Result<u16> {
-        let read = prepared
-            .overrides
-            .map_or(META_READ, |o| Duration::from_millis(u64::from(o.read_ms)));
+        let read = prepared.overrides.map_or(META_READ, |o| Duration::from_millis(u64::from(o.read_ms)));
         if let Some(forged) = &prepared.forged {
             let answered = self.exchange(&prepared.authority, forged, read).await;
             Stats::add(&self.core.stats.forged, 1);
@@ -317,19 +267,12 @@ impl Worker {
             let _ = self.exchange(&prepared.authority, &stranger, read).await;
         }
         let began = Instant::now();
-        let status = self
-            .exchange(&prepared.authority, &prepared.request, read)
-            .await?;
+        let status = self.exchange(&prepared.authority, &prepared.request, read).await?;
         self.core.stats.answer_time.note(began.elapsed());
         Ok(status)
     }
 
-    async fn exchange(
-        &mut self,
-        authority: &str,
-        request: &[u8],
-        read: Duration,
-    ) -> io::Result<u16> {
+    async fn exchange(&mut self, authority: &str, request: &[u8], read: Duration) -> io::Result<u16> {
         let mut connection = match self.connection.take() {
             Some((to, connection)) if to == authority && connection.usable() => connection,
             _ => Connection::open(authority, CONNECT).await?,
@@ -359,20 +302,12 @@ impl Worker {
             return;
         }
         Stats::add(&stats.posts_refused, 1);
-        *stats
-            .refusals
-            .lock()
-            .entry(*status.as_ref().unwrap_or(&0))
-            .or_default() += 1;
+        *stats.refusals.lock().entry(*status.as_ref().unwrap_or(&0)).or_default() += 1;
         let plan = {
             let state = self.core.state.lock();
             Arc::clone(&state.plans[state.plans.len() - 1])
         };
-        let longest = if self.core.hurried() {
-            200
-        } else {
-            u64::from(plan.retry_ms_max)
-        };
+        let longest = if self.core.hurried() { 200 } else { u64::from(plan.retry_ms_max) };
         if let Some(asked) = overrides {
             let covered = match &status {
                 Ok(400..500) => asked.on_4xx,
@@ -389,16 +324,9 @@ impl Worker {
         }
         let pause = RETRY_MS.saturating_mul(1 << job.tries.min(16));
         // Twilio's few retries are spread over its 15 seconds; Meta's go on for days.
-        let pause = if overrides.is_some() {
-            (pause * 4).min(5_000)
-        } else {
-            pause.min(longest)
-        };
+        let pause = if overrides.is_some() { (pause * 4).min(5_000) } else { pause.min(longest) };
         let at = self.core.clock.now_ns() / 1_000_000 + pause.max(1);
-        let job = Job {
-            tries: job.tries + 1,
-            ..job
-        };
+        let job = Job { tries: job.tries + 1, ..job };
         self.queue.retries.lock().put(at, job);
     }
 }
@@ -410,10 +338,7 @@ fn callback_address(callback: &Callback, target: Option<String>) -> io::Result<A
         _ => callback.url.clone(),
     };
     let address = split_url(&plain)?;
-    Ok(Address {
-        authority: target.unwrap_or(address.authority),
-        target: address.target,
-    })
+    Ok(Address { authority: target.unwrap_or(address.authority), target: address.target })
 }
 
 fn meta_request(address: &Address, signature: &str, body: &[u8]) -> Vec<u8> {

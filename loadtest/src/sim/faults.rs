@@ -174,17 +174,8 @@ impl Faults {
     /// Rules that are on from `now_ns`.
     #[must_use]
     pub fn new(seed: u64, rules: Vec<Rule>, now_ns: u64) -> Self {
-        let active = |rule| Active {
-            rule,
-            since_ns: now_ns,
-            hits: 0,
-            again: HashMap::new(),
-            requests: 0,
-        };
-        Self {
-            seed,
-            rules: rules.into_iter().map(active).collect(),
-        }
+        let active = |rule| Active { rule, since_ns: now_ns, hits: 0, again: HashMap::new(), requests: 0 };
+        Self { seed, rules: rules.into_iter().map(active).collect() }
     }
 
     /// Whether there are rules at all.
@@ -196,10 +187,7 @@ impl Faults {
     /// The rules with the number of their hits.
     #[must_use]
     pub fn report(&self) -> Vec<(Rule, u64)> {
-        self.rules
-            .iter()
-            .map(|a| (a.rule.clone(), a.hits))
-            .collect()
+        self.rules.iter().map(|a| (a.rule.clone(), a.hits)).collect()
     }
 
     /// Whether this connection is reset before its next request is read.
@@ -218,10 +206,7 @@ impl Faults {
 
     /// Decides for one request on `line` to `recipient`.
     pub fn decide(&mut self, now_ns: u64, line: &str, recipient: u64) -> Decision {
-        let mut decision = Decision {
-            delay_ms: 0,
-            fault: None,
-        };
+        let mut decision = Decision { delay_ms: 0, fault: None };
         for (place, active) in self.rules.iter_mut().enumerate() {
             let elsewhere = active.rule.line.as_deref().is_some_and(|l| l != line);
             if active.rule.kind == Kind::ResetUnread || elsewhere || active.over(now_ns) {
@@ -256,10 +241,8 @@ impl Faults {
 
 impl Active {
     fn over(&self, now_ns: u64) -> bool {
-        let timed = self
-            .rule
-            .for_ms
-            .is_some_and(|ms| now_ns.saturating_sub(self.since_ns) >= ms.saturating_mul(1_000_000));
+        let timed =
+            self.rule.for_ms.is_some_and(|ms| now_ns.saturating_sub(self.since_ns) >= ms.saturating_mul(1_000_000));
         timed || self.rule.hits_max.is_some_and(|max| self.hits >= max)
     }
 }
@@ -282,9 +265,7 @@ mod tests {
         assert_eq!(run(4), run(4));
         assert_ne!(run(4), run(5));
         let hits = run(4);
-        let always = (0..100)
-            .filter(|n| hits[*n] && hits[n + 100] && hits[n + 200])
-            .count();
+        let always = (0..100).filter(|n| hits[*n] && hits[n + 100] && hits[n + 200]).count();
         assert!(always < 15, "a hit recipient has a fresh chance: {always}");
     }
 
@@ -292,9 +273,7 @@ mod tests {
     fn rules_end_by_hits_and_by_time_and_keep_to_their_line() {
         let rules = vec![Rule::new(Kind::RateLimit).hits_max(2)];
         let mut faults = Faults::new(1, rules, 0);
-        let hits = (0..5)
-            .filter(|n| faults.decide(0, "l", *n).fault.is_some())
-            .count();
+        let hits = (0..5).filter(|n| faults.decide(0, "l", *n).fault.is_some()).count();
         assert_eq!(hits, 2);
 
         let mut rule = Rule::new(Kind::Hang).ms(5, 5);

@@ -26,10 +26,7 @@ pub fn decode(text: &str) -> Result<Cow<'_, str>, &'static str> {
     }
     let mut out = Vec::with_capacity(text.len());
     let mut bytes = text.bytes();
-    let digit = |byte: Option<u8>| {
-        byte.and_then(|b| char::from(b).to_digit(16))
-            .ok_or("broken percent escape")
-    };
+    let digit = |byte: Option<u8>| byte.and_then(|b| char::from(b).to_digit(16)).ok_or("broken percent escape");
     while let Some(byte) = bytes.next() {
         out.push(match byte {
             b'+' => b' ',
@@ -37,9 +34,7 @@ pub fn decode(text: &str) -> Result<Cow<'_, str>, &'static str> {
             other => other,
         });
     }
-    String::from_utf8(out)
-        .map(Cow::Owned)
-        .map_err(|_| "form is not UTF-8")
+    String::from_utf8(out).map(Cow::Owned).map_err(|_| "form is not UTF-8")
 }
 
 /// Appends one encoded pair, with `&` before it unless it is the first.
@@ -54,11 +49,7 @@ pub fn push(out: &mut Vec<u8>, name: &str, value: &str) {
         match byte {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'*' => out.push(byte),
             b' ' => out.push(b'+'),
-            _ => out.extend_from_slice(&[
-                b'%',
-                HEX[usize::from(byte >> 4)],
-                HEX[usize::from(byte & 15)],
-            ]),
+            _ => out.extend_from_slice(&[b'%', HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]),
         }
     }
 }

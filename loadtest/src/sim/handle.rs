@@ -93,17 +93,10 @@ impl SimHandle {
         Ok(sim)
     }
 
-    fn spawn(
-        &mut self,
-        name: String,
-        work: impl Future<Output = ()> + Send + 'static,
-    ) -> std::io::Result<()> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
+    fn spawn(&mut self, name: String, work: impl Future<Output = ()> + Send + 'static) -> std::io::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let thread = std::thread::Builder::new().name(name);
-        self.threads
-            .push(thread.spawn(move || runtime.block_on(work))?);
+        self.threads.push(thread.spawn(move || runtime.block_on(work))?);
         Ok(())
     }
 

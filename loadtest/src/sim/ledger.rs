@@ -107,10 +107,7 @@ impl Ledger {
     /// Empty books for so many lines.
     #[must_use]
     pub fn new(lines: usize) -> Self {
-        Self {
-            refusals: (0..lines).map(|_| Refusals::default()).collect(),
-            ..Self::default()
-        }
+        Self { refusals: (0..lines).map(|_| Refusals::default()).collect(), ..Self::default() }
     }
 
     /// Number of accepted messages.
@@ -257,10 +254,7 @@ mod tests {
         for n in (0..200_000u32).step_by(777) {
             let entry = *ledger.entry(n);
             assert_eq!(entry.recipient, u64::from(n));
-            assert_eq!(
-                ledger.correlation(&entry),
-                format!("correlation-of-{n:013}")
-            );
+            assert_eq!(ledger.correlation(&entry), format!("correlation-of-{n:013}"));
         }
         ledger.tried(7, Status::Read);
         ledger.acked(7, Status::Sent);

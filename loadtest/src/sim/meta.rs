@@ -25,11 +25,7 @@ pub struct Problem {
 
 impl Problem {
     fn new(http: u16, code: u32, details: impl Into<String>) -> Self {
-        Self {
-            http,
-            code,
-            details: details.into(),
-        }
+        Self { http, code, details: details.into() }
     }
 }
 
@@ -169,54 +165,31 @@ pub fn check<'a>(
     body: &'a [u8],
 ) -> Result<Checked<'a>, Problem> {
     let bad = |details: &str| Problem::new(400, 100, details);
-    let json = content_type.is_some_and(|t| {
-        t.split(';')
-            .next()
-            .unwrap_or(t)
-            .trim()
-            .eq_ignore_ascii_case("application/json")
-    });
+    let json =
+        content_type.is_some_and(|t| t.split(';').next().unwrap_or(t).trim().eq_ignore_ascii_case("application/json"));
     if !json {
-        return Err(bad(
-            "The parameter messaging_product is required (content type is not JSON).",
-        ));
+        return Err(bad("The parameter messaging_product is required (content type is not JSON)."));
     }
-    let message: Message<'a> = serde_json::from_slice(body)
-        .map_err(|error| Problem::new(400, 100, format!("Invalid parameter: {error}")))?;
+    let message: Message<'a> =
+        serde_json::from_slice(body).map_err(|error| Problem::new(400, 100, format!("Invalid parameter: {error}")))?;
     if message.messaging_product.as_deref() != Some("whatsapp") {
-        return Err(bad(
-            "The parameter messaging_product is required and must be whatsapp.",
-        ));
+        return Err(bad("The parameter messaging_product is required and must be whatsapp."));
     }
-    if message
-        .recipient_type
-        .as_deref()
-        .is_some_and(|t| t != "individual")
-    {
+    if message.recipient_type.as_deref().is_some_and(|t| t != "individual") {
         return Err(bad("recipient_type must be individual."));
     }
     let Some(to) = message.to.as_deref() else {
         return Err(Problem::new(400, 131_008, "The parameter to is required."));
     };
     let Some(recipient) = e164(to) else {
-        return Err(Problem::new(
-            400,
-            131_009,
-            "The parameter to is not a phone number in E.164 form.",
-        ));
+        return Err(Problem::new(400, 131_009, "The parameter to is not a phone number in E.164 form."));
     };
     if to[1..] == *own_number {
-        return Err(Problem::new(
-            400,
-            131_021,
-            "The recipient cannot be the sender.",
-        ));
+        return Err(Problem::new(400, 131_021, "The recipient cannot be the sender."));
     }
     let correlation = message.biz_opaque_callback_data.unwrap_or_default();
     if correlation.chars().count() > 512 {
-        return Err(bad(
-            "biz_opaque_callback_data is longer than 512 characters.",
-        ));
+        return Err(bad("biz_opaque_callback_data is longer than 512 characters."));
     }
     let kind = message.kind.as_deref().unwrap_or("text");
     match (kind, &message.template, &message.text) {
@@ -224,42 +197,24 @@ pub fn check<'a>(
         ("text", None, Some(text)) => {
             let body = text.body.as_deref().unwrap_or("");
             if body.is_empty() {
-                return Err(Problem::new(
-                    400,
-                    131_008,
-                    "The parameter text.body is required.",
-                ));
+                return Err(Problem::new(400, 131_008, "The parameter text.body is required."));
             }
             if body.chars().count() > 4096 {
                 return Err(bad("text.body is longer than 4096 characters."));
             }
         }
         ("template" | "text", _, _) => {
-            return Err(Problem::new(
-                400,
-                131_008,
-                format!("The parameter {kind} is required, and no other payload."),
-            ));
+            return Err(Problem::new(400, 131_008, format!("The parameter {kind} is required, and no other payload.")));
         }
         _ => return Err(Problem::new(400, 131_051, "Unsupported message type.")),
     }
-    Ok(Checked {
-        recipient,
-        correlation,
-        template: kind == "template",
-    })
+    Ok(Checked { recipient, correlation, template: kind == "template" })
 }
 
 fn check_template(account: &MetaAccount, sent: &Template<'_>) -> Result<(), Problem> {
-    let known = account
-        .templates
-        .iter()
-        .find(|t| t.name == sent.name && t.language == sent.language.code);
+    let known = account.templates.iter().find(|t| t.name == sent.name && t.language == sent.language.code);
     let Some(known) = known else {
-        let details = format!(
-            "template name ({}) does not exist in {}",
-            sent.name, sent.language.code
-        );
+        let details = format!("template name ({}) does not exist in {}", sent.name, sent.language.code);
         return Err(Problem::new(404, 132_001, details));
     };
     let mut header = None;
@@ -279,19 +234,11 @@ fn check_template(account: &MetaAccount, sent: &Template<'_>) -> Result<(), Prob
                 twice
             }
             other => {
-                return Err(Problem::new(
-                    400,
-                    100,
-                    format!("Unexpected component {other}."),
-                ));
+                return Err(Problem::new(400, 100, format!("Unexpected component {other}.")));
             }
         };
         if twice {
-            return Err(Problem::new(
-                400,
-                100,
-                format!("Component {} is given twice.", component.kind),
-            ));
+            return Err(Problem::new(400, 100, format!("Component {} is given twice.", component.kind)));
         }
     }
     check_header(known, header)?;
@@ -323,18 +270,10 @@ fn check_header(known: &MetaTemplate, sent: Option<&Component<'_>>) -> Result<()
         Header::Document => ("document", &parameter.document),
     };
     let (word, Some(given)) = media else {
-        return Err(Problem::new(
-            400,
-            132_012,
-            format!("header: expected {}", media.0),
-        ));
+        return Err(Problem::new(400, 132_012, format!("header: expected {}", media.0)));
     };
     if parameter.kind != word || given.id.is_some() == given.link.is_some() {
-        return Err(Problem::new(
-            400,
-            132_012,
-            format!("header: expected {word} with id or link"),
-        ));
+        return Err(Problem::new(400, 132_012, format!("header: expected {word} with id or link")));
     }
     Ok(())
 }
@@ -342,11 +281,7 @@ fn check_header(known: &MetaTemplate, sent: Option<&Component<'_>>) -> Result<()
 fn check_body(known: &MetaTemplate, sent: Option<&Component<'_>>) -> Result<(), Problem> {
     let parameters = sent.map_or(&[][..], |c| &c.parameters);
     let named = !known.body_names.is_empty();
-    let wanted = if named {
-        known.body_names.len()
-    } else {
-        known.body
-    };
+    let wanted = if named { known.body_names.len() } else { known.body };
     if parameters.len() != wanted {
         return Err(mismatch("body", parameters.len(), wanted));
     }
@@ -356,11 +291,7 @@ fn check_body(known: &MetaTemplate, sent: Option<&Component<'_>>) -> Result<(), 
             (Some(name), true) if known.body_names.iter().any(|n| n == name.as_ref()) => {}
             (None, false) => {}
             _ => {
-                return Err(Problem::new(
-                    400,
-                    100,
-                    "body: parameter_name does not fit the template.",
-                ));
+                return Err(Problem::new(400, 100, "body: parameter_name does not fit the template."));
             }
         }
     }
@@ -377,23 +308,13 @@ fn check_body(known: &MetaTemplate, sent: Option<&Component<'_>>) -> Result<(), 
 
 fn check_text(place: &str, parameter: &Parameter<'_>) -> Result<(), Problem> {
     if parameter.kind != "text" {
-        return Err(Problem::new(
-            400,
-            132_012,
-            format!("{place}: expected text, got {}", parameter.kind),
-        ));
+        return Err(Problem::new(400, 132_012, format!("{place}: expected text, got {}", parameter.kind)));
     }
     match parameter.text.as_deref() {
-        None | Some("") => Err(Problem::new(
-            400,
-            131_008,
-            format!("{place}: text is required"),
-        )),
-        Some(text) if !good_parameter(text) => Err(Problem::new(
-            400,
-            132_018,
-            format!("{place}: new line, tab or more than four spaces in a parameter"),
-        )),
+        None | Some("") => Err(Problem::new(400, 131_008, format!("{place}: text is required"))),
+        Some(text) if !good_parameter(text) => {
+            Err(Problem::new(400, 132_018, format!("{place}: new line, tab or more than four spaces in a parameter")))
+        }
         Some(_) => Ok(()),
     }
 }
@@ -405,20 +326,11 @@ fn check_buttons(known: &MetaTemplate, sent: &[(u8, &Component<'_>)]) -> Result<
     for button in &known.buttons {
         let found = sent.iter().find(|(index, _)| *index == button.index);
         let Some((_, component)) = found else {
-            let details = format!(
-                "buttons: button at index {} requires a parameter",
-                button.index
-            );
+            let details = format!("buttons: button at index {} requires a parameter", button.index);
             return Err(Problem::new(400, 131_008, details));
         };
-        if component.sub_type.as_deref() != Some(&button.sub_type)
-            || component.parameters.len() != 1
-        {
-            return Err(Problem::new(
-                400,
-                132_012,
-                format!("buttons: expected one {} parameter", button.sub_type),
-            ));
+        if component.sub_type.as_deref() != Some(&button.sub_type) || component.parameters.len() != 1 {
+            return Err(Problem::new(400, 132_012, format!("buttons: expected one {} parameter", button.sub_type)));
         }
         let parameter = &component.parameters[0];
         let (kind, value) = match button.sub_type.as_str() {
@@ -427,11 +339,7 @@ fn check_buttons(known: &MetaTemplate, sent: &[(u8, &Component<'_>)]) -> Result<
             _ => ("text", &parameter.text),
         };
         if parameter.kind != kind || value.as_deref().is_none_or(str::is_empty) {
-            return Err(Problem::new(
-                400,
-                132_012,
-                format!("buttons: expected {kind}"),
-            ));
+            return Err(Problem::new(400, 132_012, format!("buttons: expected {kind}")));
         }
     }
     Ok(())

@@ -215,9 +215,7 @@ impl Plan {
         ];
         for (name, [low, high]) in ranges {
             if low > high || high > 86_400_000 {
-                return Err(format!(
-                    "plan.{name} must be [lowest, highest], at most a day"
-                ));
+                return Err(format!("plan.{name} must be [lowest, highest], at most a day"));
             }
         }
         if !(1..=5).contains(&self.copies_max) {
@@ -306,12 +304,7 @@ impl Journey {
     #[must_use]
     pub fn of(plan: &Plan, seed: u64, recipient: u64) -> Self {
         let mut dice = Dice::new(seed, &[recipient]);
-        let nothing = Step {
-            status: Status::Sent,
-            at_ms: 0,
-            due_ms: 0,
-            times: 0,
-        };
+        let nothing = Step { status: Status::Sent, at_ms: 0, due_ms: 0, times: 0 };
         let mut journey = Self {
             steps: [nothing; 4],
             len: 0,
@@ -324,11 +317,7 @@ impl Journey {
         if !first {
             journey.push(plan, &mut dice, &mut clock, Status::Sent, plan.sent_ms);
         }
-        let arrives = if fails {
-            dice.hit(plan.conflict)
-        } else {
-            dice.hit(plan.delivered)
-        };
+        let arrives = if fails { dice.hit(plan.conflict) } else { dice.hit(plan.delivered) };
         if arrives {
             let reads = !fails && dice.hit(plan.read);
             if reads && dice.hit(plan.read_alone) {
@@ -350,29 +339,14 @@ impl Journey {
         journey
     }
 
-    fn push(
-        &mut self,
-        plan: &Plan,
-        dice: &mut Dice,
-        clock: &mut u32,
-        status: Status,
-        after: [u32; 2],
-    ) {
+    fn push(&mut self, plan: &Plan, dice: &mut Dice, clock: &mut u32, status: Status, after: [u32; 2]) {
         *clock += dice.between(after);
         let times = if dice.hit(plan.duplicated) {
-            dice.between([
-                2.min(u32::from(plan.copies_max)),
-                u32::from(plan.copies_max),
-            ]) as u8
+            dice.between([2.min(u32::from(plan.copies_max)), u32::from(plan.copies_max)]) as u8
         } else {
             1
         };
-        self.steps[self.len] = Step {
-            status,
-            at_ms: *clock,
-            due_ms: *clock,
-            times,
-        };
+        self.steps[self.len] = Step { status, at_ms: *clock, due_ms: *clock, times };
         self.len += 1;
     }
 
@@ -415,26 +389,15 @@ mod tests {
     #[test]
     fn the_same_seed_gives_the_same_journey_and_another_seed_another() {
         let plan = Plan::rough();
-        let run = |seed| -> Vec<Journey> {
-            (0..500)
-                .map(|n| Journey::of(&plan, seed, 999_000_000 + n))
-                .collect()
-        };
+        let run = |seed| -> Vec<Journey> { (0..500).map(|n| Journey::of(&plan, seed, 999_000_000 + n)).collect() };
         assert_eq!(run(1), run(1));
         assert_ne!(run(1), run(2));
     }
 
     #[test]
     fn shares_come_out_as_asked() {
-        let plan = Plan {
-            failed: 0.1,
-            delivered: 0.5,
-            read: 0.5,
-            ..Plan::default()
-        };
-        let all: Vec<u8> = (0..40_000)
-            .map(|n| Journey::of(&plan, 3, 999_000_000 + n).bits())
-            .collect();
+        let plan = Plan { failed: 0.1, delivered: 0.5, read: 0.5, ..Plan::default() };
+        let all: Vec<u8> = (0..40_000).map(|n| Journey::of(&plan, 3, 999_000_000 + n).bits()).collect();
         let share = |bit: u8| all.iter().filter(|bits| *bits & bit != 0).count() as f64 / 40_000.0;
         assert!((share(8) - 0.1).abs() < 0.01, "failed {}", share(8));
         assert!((share(4) - 0.225).abs() < 0.01, "read {}", share(4));
@@ -443,14 +406,7 @@ mod tests {
 
     #[test]
     fn shuffling_moves_posting_times_only() {
-        let plan = Plan {
-            shuffled: 1.0,
-            failed: 0.0,
-            delivered: 1.0,
-            read: 1.0,
-            read_alone: 0.0,
-            ..Plan::default()
-        };
+        let plan = Plan { shuffled: 1.0, failed: 0.0, delivered: 1.0, read: 1.0, read_alone: 0.0, ..Plan::default() };
         let mut moved = 0;
         for n in 0..100 {
             let journey = Journey::of(&plan, 5, n);
@@ -466,15 +422,9 @@ mod tests {
 
     #[test]
     fn bad_plans_are_named() {
-        let plan = Plan {
-            batch: [0, 5],
-            ..Plan::default()
-        };
+        let plan = Plan { batch: [0, 5], ..Plan::default() };
         assert!(plan.validate().is_err_and(|e| e.contains("batch")));
-        let plan = Plan {
-            read: 1.5,
-            ..Plan::default()
-        };
+        let plan = Plan { read: 1.5, ..Plan::default() };
         assert!(plan.validate().is_err_and(|e| e.contains("read")));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// One second in nanoseconds.
 pub const SECOND_NS: u64 = 1_000_000_000;
@@ -19,11 +19,7 @@ impl Window {
     /// A window that has seen nothing.
     #[must_use]
     pub fn new(ceiling: u32) -> Self {
-        Self {
-            ceiling: u64::from(ceiling),
-            recent: VecDeque::new(),
-            units: 0,
-        }
+        Self { ceiling: u64::from(ceiling), recent: VecDeque::new(), units: 0 }
     }
 
     /// Accepts an arrival of `cost` units at `at_ns`, or not. Arrivals on different connections may be read
@@ -39,11 +35,7 @@ impl Window {
         if self.units + u64::from(cost) > self.ceiling {
             return false;
         }
-        let place = self
-            .recent
-            .iter()
-            .rposition(|&(at, _)| at <= at_ns)
-            .map_or(0, |before| before + 1);
+        let place = self.recent.iter().rposition(|&(at, _)| at <= at_ns).map_or(0, |before| before + 1);
         self.recent.insert(place, (at_ns, cost));
         self.units += u64::from(cost);
         true
@@ -74,12 +66,7 @@ pub fn highest_second(arrivals: &[(u64, u8)]) -> (u64, u64) {
 ///
 /// A minimum is reached by a window that begins just after an arrival or ends just before one, so only these are looked at.
 #[must_use]
-pub fn lowest_window(
-    arrivals: &[(u64, u8)],
-    from_ns: u64,
-    to_ns: u64,
-    window_ns: u64,
-) -> Option<(u64, u64)> {
+pub fn lowest_window(arrivals: &[(u64, u8)], from_ns: u64, to_ns: u64, window_ns: u64) -> Option<(u64, u64)> {
     if from_ns + window_ns > to_ns {
         return None;
     }
@@ -115,7 +102,7 @@ pub fn lowest_window(
 }
 
 /// The figures of one line.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct LineRate {
     /// The line's identity at the provider.
     pub line: String,
@@ -168,9 +155,7 @@ pub fn line_rate(
     let mut place = arrivals.partition_point(|&(at, _)| at < from);
     while window_ns > 0 && start + window_ns <= to && windows.len() < 100_000 {
         let end = place + arrivals[place..].partition_point(|&(at, _)| at < start + window_ns);
-        let sum = arrivals[place..end]
-            .iter()
-            .map(|&(_, cost)| u64::from(cost));
+        let sum = arrivals[place..end].iter().map(|&(_, cost)| u64::from(cost));
         windows.push(sum.sum());
         place = end;
         start += window_ns;
@@ -185,11 +170,7 @@ pub fn line_rate(
         last_ns,
         highest,
         highest_at_ns,
-        mean: if span_s > 0.0 {
-            units as f64 / span_s
-        } else {
-            0.0
-        },
+        mean: if span_s > 0.0 { units as f64 / span_s } else { 0.0 },
         lowest_window_mean: lowest,
         lowest_window_used: lowest.map(|mean| mean / f64::from(ceiling)),
         window_s,
@@ -210,10 +191,7 @@ mod tests {
         assert!(window.admit(0, 1));
         assert!(window.admit(500 * MS, 1));
         assert!(!window.admit(SECOND_NS - 1, 1));
-        assert!(
-            window.admit(SECOND_NS, 1),
-            "exactly a second later is another window"
-        );
+        assert!(window.admit(SECOND_NS, 1), "exactly a second later is another window");
         assert!(!window.admit(SECOND_NS + 1, 1));
         assert!(window.admit(1_500 * MS, 1));
     }
@@ -240,10 +218,7 @@ mod tests {
                     accepted.push((at, 1));
                 }
             }
-            assert!(
-                highest_second(&accepted).0 <= u64::from(ceiling),
-                "seed {seed}"
-            );
+            assert!(highest_second(&accepted).0 <= u64::from(ceiling), "seed {seed}");
         }
     }
 
@@ -251,19 +226,11 @@ mod tests {
     fn highest_and_lowest_agree_with_a_slow_count() {
         for seed in 0..30 {
             let mut dice = Dice::new(seed, &[9]);
-            let mut arrivals: Vec<(u64, u8)> = (0..60)
-                .map(|_| {
-                    (
-                        dice.next() % (8 * SECOND_NS) / MS * MS,
-                        1 + (dice.next() % 3) as u8,
-                    )
-                })
-                .collect();
+            let mut arrivals: Vec<(u64, u8)> =
+                (0..60).map(|_| (dice.next() % (8 * SECOND_NS) / MS * MS, 1 + (dice.next() % 3) as u8)).collect();
             arrivals.sort_unstable();
             let count = |start: u64, len: u64| -> u64 {
-                let inside = arrivals
-                    .iter()
-                    .filter(|a| a.0 >= start && a.0 < start + len);
+                let inside = arrivals.iter().filter(|a| a.0 >= start && a.0 < start + len);
                 inside.map(|a| u64::from(a.1)).sum()
             };
             let slow = (0..8_000).map(|ms| count(ms * MS, SECOND_NS)).max();

@@ -100,10 +100,7 @@ pub fn piece(core: &Core, from: u32, max: u32) -> Vec<Record> {
 #[must_use]
 pub fn summary(core: &Core) -> Summary {
     const PIECE: u32 = 8_192;
-    let mut summary = Summary {
-        refused: core.refusals(),
-        ..Summary::default()
-    };
+    let mut summary = Summary { refused: core.refusals(), ..Summary::default() };
     // 64-bit hashes, 16 bytes an entry: a false double among ten million has a chance of one in 300,000.
     let mut seen: HashSet<u64> = HashSet::new();
     let mut from = 0;
@@ -115,10 +112,7 @@ pub fn summary(core: &Core) -> Summary {
             let line = &core.lines[usize::from(entry.line)].id;
             count(&mut summary.by_line, line);
             if entry.answer != Answer::Given {
-                count(
-                    &mut summary.spoilt,
-                    &format!("{:?}", entry.answer).to_lowercase(),
-                );
+                count(&mut summary.spoilt, &format!("{:?}", entry.answer).to_lowercase());
             }
             for status in Status::ALL {
                 if entry.acked & status.bit() != 0 {
@@ -146,12 +140,7 @@ pub fn summary(core: &Core) -> Summary {
 /// The word for the join of a set of statuses: failed over all, then the highest.
 #[must_use]
 pub fn shown(bits: u8) -> &'static str {
-    for status in [
-        Status::Failed,
-        Status::Read,
-        Status::Delivered,
-        Status::Sent,
-    ] {
+    for status in [Status::Failed, Status::Read, Status::Delivered, Status::Sent] {
         if bits & status.bit() != 0 {
             return status.word();
         }

@@ -48,13 +48,7 @@ impl Batch {
     pub fn push(&mut self, number: u32, status: Status, entry: &Entry, correlation: &str) {
         let from = self.correlations.len();
         self.correlations.push_str(correlation);
-        self.items.push(Item {
-            number,
-            status,
-            entry: *entry,
-            from,
-            to: self.correlations.len(),
-        });
+        self.items.push(Item { number, status, entry: *entry, from, to: self.correlations.len() });
     }
 
     /// How many statuses.
@@ -71,11 +65,7 @@ impl Batch {
 
     /// Puts the statuses of a line next to each other: one change speaks of one line.
     pub fn group(&mut self) {
-        if self
-            .items
-            .windows(2)
-            .any(|pair| pair[0].entry.line > pair[1].entry.line)
-        {
+        if self.items.windows(2).any(|pair| pair[0].entry.line > pair[1].entry.line) {
             self.items.sort_by_key(|item| item.entry.line);
         }
     }
@@ -99,19 +89,13 @@ pub fn meta_body(
     let (place, account) = account;
     out.extend_from_slice(br#"{"object":"whatsapp_business_account","entry":["#);
     let pieces = u32::from(latest.entries).min(batch.len() as u32);
-    let size = batch
-        .len()
-        .div_ceil(dice.between([1, pieces.max(1)]) as usize)
-        .max(1);
+    let size = batch.len().div_ceil(dice.between([1, pieces.max(1)]) as usize).max(1);
     let mut rest = &batch.items[..];
     let mut entry_open = false;
     let mut first = true;
     while !rest.is_empty() || (first && extras.stranger) {
         let line = rest.first().map(|item| item.entry.line);
-        let same = rest
-            .iter()
-            .take_while(|item| Some(item.entry.line) == line)
-            .count();
+        let same = rest.iter().take_while(|item| Some(item.entry.line) == line).count();
         let (piece, after) = rest.split_at(same.min(size));
         rest = after;
         // A further piece is sometimes a second change of the same entry, sometimes a new entry.
@@ -141,16 +125,7 @@ pub fn meta_body(
             let id = core.provider_id(place, item.number);
             let plan = &plans[usize::from(item.entry.plan).min(plans.len() - 1)];
             let correlation = batch.correlation(item);
-            meta_status(
-                out,
-                core.config.seed,
-                item,
-                &id,
-                correlation,
-                plan,
-                dice,
-                extras.forged,
-            );
+            meta_status(out, core.config.seed, item, &id, correlation, plan, dice, extras.forged);
         }
         if extras.stranger && first {
             if !piece.is_empty() {
@@ -222,11 +197,7 @@ fn meta_status(
         out.extend_from_slice(b"\",");
     }
     if status == Status::Failed {
-        let code = if forged {
-            131_000
-        } else {
-            journey.code(&plan.meta_codes)
-        };
+        let code = if forged { 131_000 } else { journey.code(&plan.meta_codes) };
         let title = meta::title(code);
         let _ = write!(
             out,
@@ -298,42 +269,22 @@ pub fn twilio_callback(
         (true, 0 | 1) => "failed",
         (true, _) => "undelivered",
     };
-    let mut params: Vec<(&'static str, String)> = vec![
-        ("AccountSid", account.sid.clone()),
-        ("ApiVersion", "2010-04-01".to_owned()),
-    ];
+    let mut params: Vec<(&'static str, String)> =
+        vec![("AccountSid", account.sid.clone()), ("ApiVersion", "2010-04-01".to_owned())];
     if whatsapp {
-        params.push((
-            "ChannelInstallSid",
-            "XE00000000000000000000000000000001".to_owned(),
-        ));
+        params.push(("ChannelInstallSid", "XE00000000000000000000000000000001".to_owned()));
         params.push(("ChannelPrefix", "whatsapp".to_owned()));
-        params.push((
-            "ChannelToAddress",
-            format!("+{}XXXX", item.entry.recipient / 10_000),
-        ));
+        params.push(("ChannelToAddress", format!("+{}XXXX", item.entry.recipient / 10_000)));
     }
     if failed {
-        let code = if extras.forged {
-            30_008
-        } else {
-            journey.code(&plan.twilio_codes)
-        };
+        let code = if extras.forged { 30_008 } else { journey.code(&plan.twilio_codes) };
         params.push(("ErrorCode", code.to_string()));
     }
     if whatsapp {
         params.push(("EventType", word.to_uppercase()));
     }
-    let from = if service {
-        "+15550109999"
-    } else {
-        line.as_str()
-    };
-    let from = if service && whatsapp {
-        format!("whatsapp:{from}")
-    } else {
-        from.to_owned()
-    };
+    let from = if service { "+15550109999" } else { line.as_str() };
+    let from = if service && whatsapp { format!("whatsapp:{from}") } else { from.to_owned() };
     params.push(("From", from));
     params.push(("MessageSid", sid.clone()));
     params.push(("MessageStatus", word.to_owned()));
@@ -351,9 +302,5 @@ pub fn twilio_callback(
         Some(at) => (whole[..at].to_owned(), whole[at..].to_owned()),
         None => (whole, String::new()),
     };
-    Callback {
-        url,
-        fragment,
-        params,
-    }
+    Callback { url, fragment, params }
 }

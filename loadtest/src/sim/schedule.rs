@@ -22,10 +22,7 @@ pub struct Schedule<T> {
 
 impl<T> Default for Schedule<T> {
     fn default() -> Self {
-        Self {
-            slots: BTreeMap::new(),
-            waiting: 0,
-        }
+        Self { slots: BTreeMap::new(), waiting: 0 }
     }
 }
 

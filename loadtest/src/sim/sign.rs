@@ -94,10 +94,7 @@ mod tests {
                 r#"{"object":"whatsapp_business_account","entry":[]}"#,
                 "8f029d4a50a14661000a418e726af10233a23eab447c38959708bd9dc076d776",
             ),
-            (
-                m2,
-                "add05f070db6e87d1545a271a2f0505e983f14bddd5e8a8d28e3d66636cfe721",
-            ),
+            (m2, "add05f070db6e87d1545a271a2f0505e983f14bddd5e8a8d28e3d66636cfe721"),
             (
                 r#"{"text":"caf\u00e9 \u0645\u0631\u062d\u0628\u0627","url":"https:\/\/example.test\/a"}"#,
                 "9c79d777d2d97eb5d52bf4081fcd89b437d3f887453a323c8b1c267943f3c866",
@@ -106,28 +103,15 @@ mod tests {
                 r#"{"text":"café مرحبا","url":"https://example.test/a"}"#,
                 "b953dc91e39e0a3441f4f31f158084e4921f8fae0583243fd75e7918a8acd00d",
             ),
-            (
-                "",
-                "4d9f5a7fe8279240af19643a9bafa721164e9305ffe1252dc61c57a5f013d515",
-            ),
-            (
-                r#"{"text":"ok \ud83d\udc4d"}"#,
-                "8328c873553064cf4cf210e9599b02e3c87546edce1cdc7047240be7542e1e83",
-            ),
+            ("", "4d9f5a7fe8279240af19643a9bafa721164e9305ffe1252dc61c57a5f013d515"),
+            (r#"{"text":"ok \ud83d\udc4d"}"#, "8328c873553064cf4cf210e9599b02e3c87546edce1cdc7047240be7542e1e83"),
         ];
         let signer = MetaSigner::new(KEY);
         for (body, hex) in vectors {
-            assert_eq!(
-                signer.sign(body.as_bytes()),
-                format!("sha256={hex}"),
-                "{body}"
-            );
+            assert_eq!(signer.sign(body.as_bytes()), format!("sha256={hex}"), "{body}");
         }
         let rfc = MetaSigner::new("Jefe").sign(b"what do ya want for nothing?");
-        assert_eq!(
-            rfc,
-            "sha256=5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"
-        );
+        assert_eq!(rfc, "sha256=5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843");
     }
 
     #[test]
@@ -147,29 +131,16 @@ mod tests {
             "Zmvh+3yNM1Phv2jhDCwEM3q5ebU="
         );
         assert_eq!(signer.sign(url, &[]), "zYQTYrRWXE7LtzbG4PfP7/bkkGo=");
-        let repeated = [
-            ("Sid", "CA123"),
-            ("SidAccount", "AC123"),
-            ("Digits", "5678"),
-            ("Digits", "1234"),
-            ("Digits", "1234"),
-        ];
+        let repeated =
+            [("Sid", "CA123"), ("SidAccount", "AC123"), ("Digits", "5678"), ("Digits", "1234"), ("Digits", "1234")];
         assert_eq!(signer.sign(url, &repeated), "IK+Dwps556ElfBT0I3Rgjkr1wJU=");
         let mut prefix = call.to_vec();
         prefix.push(("ReasonConferenceEnded", "test"));
         prefix.push(("Reason", "Participant"));
         assert_eq!(signer.sign(url, &prefix), "vOEb5UThFn24KEfnOFLQY2AE5FY=");
-        let cases = [
-            ("callSid", "lowercase"),
-            ("CallSid", "uppercase"),
-            ("CALLSID", "allcaps"),
-        ];
+        let cases = [("callSid", "lowercase"), ("CallSid", "uppercase"), ("CALLSID", "allcaps")];
         assert_eq!(signer.sign(url, &cases), "jDK7WKT8wiNrwggd4ceTv4e1MJ4=");
-        let empty = [
-            ("Digits", ""),
-            ("CallSid", "CA1234567890ABCDE"),
-            ("EmptyParam", ""),
-        ];
+        let empty = [("Digits", ""), ("CallSid", "CA1234567890ABCDE"), ("EmptyParam", "")];
         assert_eq!(signer.sign(url, &empty), "9HHp/OqQMEwdrVebHDdA/+tqjX8=");
     }
 
@@ -177,8 +148,7 @@ mod tests {
     fn twilio_message_callback() {
         let raw = "To=%2B16505551234&SmsStatus=delivered&SmsSid=SM00000000000000000000000000000001&RawDlrDoneDate=2607171206&MessageStatus=delivered&MessageSid=SM00000000000000000000000000000001&From=%2B15550001111&ApiVersion=2010-04-01&AccountSid=AC00000000000000000000000000000001";
         let form = crate::sim::form::parse(raw.as_bytes()).expect("a form");
-        let params: Vec<(&str, &str)> =
-            form.iter().map(|(n, v)| (n.as_ref(), v.as_ref())).collect();
+        let params: Vec<(&str, &str)> = form.iter().map(|(n, v)| (n.as_ref(), v.as_ref())).collect();
         let signer = TwilioSigner::new("0123456789abcdef0123456789abcdef");
         let url = "https://hooks.example.test/twilio/status?c=42&m=7";
         assert_eq!(signer.sign(url, &params), "EJPwWcR13UEW3z6yrfQoL68uFGI=");

@@ -64,11 +64,7 @@ impl Clock {
     /// A clock that starts now.
     #[must_use]
     pub fn new() -> Self {
-        Self {
-            start: Instant::now(),
-            epoch_ns: wall_ns(),
-            lag: Lag::default(),
-        }
+        Self { start: Instant::now(), epoch_ns: wall_ns(), lag: Lag::default() }
     }
 
     /// Now.
@@ -133,9 +129,7 @@ impl Default for Clock {
 }
 
 fn wall_ns() -> u64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |d| d.as_nanos() as u64)
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as u64)
 }
 
 /// Asks the kernel for receive times on all connections that this listener will accept (they inherit it, so that
@@ -160,30 +154,19 @@ impl StampedReader {
     /// A reader with room for a time.
     #[must_use]
     pub fn new() -> Self {
-        Self {
-            control: nix::cmsg_space!(TimeSpec),
-        }
+        Self { control: nix::cmsg_space!(TimeSpec) }
     }
 
     /// Waits for bytes and reads them; 0 means that the other side has closed.
     ///
     /// # Errors
     /// When the connection is broken.
-    pub async fn read(
-        &mut self,
-        stream: &TcpStream,
-        buffer: &mut [u8],
-    ) -> io::Result<(usize, Option<Duration>)> {
+    pub async fn read(&mut self, stream: &TcpStream, buffer: &mut [u8]) -> io::Result<(usize, Option<Duration>)> {
         stream
             .async_io(tokio::io::Interest::READABLE, || {
                 let mut parts = [IoSliceMut::new(buffer)];
-                let message = recvmsg::<()>(
-                    stream.as_raw_fd(),
-                    &mut parts,
-                    Some(&mut self.control),
-                    MsgFlags::empty(),
-                )
-                .map_err(io::Error::from)?;
+                let message = recvmsg::<()>(stream.as_raw_fd(), &mut parts, Some(&mut self.control), MsgFlags::empty())
+                    .map_err(io::Error::from)?;
                 let at = message.cmsgs().ok().and_then(|mut all| {
                     all.find_map(|one| match one {
                         ControlMessageOwned::ScmTimestampns(at) => Some(Duration::from(at)),

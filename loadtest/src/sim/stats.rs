@@ -130,8 +130,7 @@ impl Stats {
 #[must_use]
 pub fn own_cpu_ns() -> u64 {
     use nix::time::{ClockId, clock_gettime};
-    clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID)
-        .map_or(0, |t| Duration::from(t).as_nanos() as u64)
+    clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID).map_or(0, |t| Duration::from(t).as_nanos() as u64)
 }
 
 #[cfg(test)]

@@ -7,11 +7,7 @@ pub fn e164(text: &str) -> Option<u64> {
     if !(8..=15).contains(&digits.len()) || digits[0] == b'0' {
         return None;
     }
-    digits.iter().try_fold(0u64, |number, digit| {
-        digit
-            .is_ascii_digit()
-            .then(|| number * 10 + u64::from(digit - b'0'))
-    })
+    digits.iter().try_fold(0u64, |number, digit| digit.is_ascii_digit().then(|| number * 10 + u64::from(digit - b'0')))
 }
 
 /// Characters of the GSM 03.38 basic alphabet beside ASCII letters and digits: one septet each.
@@ -35,11 +31,7 @@ pub fn sms_parts(body: &str) -> u8 {
     let gsm = body.chars().all(|c| septets(c).is_some());
     let (single, part) = if gsm { (160, 153) } else { (70, 67) };
     let width = |c: char| {
-        if gsm {
-            septets(c).unwrap_or(1)
-        } else {
-            c.len_utf16()
-        }
+        if gsm { septets(c).unwrap_or(1) } else { c.len_utf16() }
     };
     if body.chars().map(width).sum::<usize>() <= single {
         return 1;
@@ -64,10 +56,7 @@ pub fn good_parameter(text: &str) -> bool {
 
 /// Appends `text` as the inside of a JSON string.
 pub fn push_json(out: &mut Vec<u8>, text: &str) {
-    if text
-        .bytes()
-        .all(|b| b >= 0x20 && b != b'"' && b != b'\\' && b < 0x80)
-    {
+    if text.bytes().all(|b| b >= 0x20 && b != b'"' && b != b'\\' && b < 0x80) {
         out.extend_from_slice(text.as_bytes());
         return;
     }
@@ -89,15 +78,7 @@ mod tests {
     #[test]
     fn numbers() {
         assert_eq!(e164("+999000000001"), Some(999_000_000_001));
-        for bad in [
-            "999000000001",
-            "+0123456789",
-            "+1234567",
-            "+1234567890123456",
-            "+1 555",
-            "+",
-            "",
-        ] {
+        for bad in ["999000000001", "+0123456789", "+1234567", "+1234567890123456", "+1 555", "+", ""] {
             assert_eq!(e164(bad), None, "{bad}");
         }
     }

@@ -24,11 +24,7 @@ pub struct Problem {
 }
 
 const fn problem(code: u32, message: &'static str) -> Problem {
-    Problem {
-        http: 400,
-        code,
-        message,
-    }
+    Problem { http: 400, code, message }
 }
 
 /// What is taken out of a valid form.
@@ -51,8 +47,7 @@ pub struct Checked<'a> {
 /// The `Authorization` values that an account accepts.
 #[must_use]
 pub fn basic_values(account: &TwilioAccount) -> Vec<String> {
-    let basic =
-        |user: &str, secret: &str| format!("Basic {}", STANDARD.encode(format!("{user}:{secret}")));
+    let basic = |user: &str, secret: &str| format!("Basic {}", STANDARD.encode(format!("{user}:{secret}")));
     let mut values = vec![basic(&account.sid, &account.auth_token)];
     if let (Some(key), Some(secret)) = (&account.api_key, &account.api_secret) {
         values.push(basic(key, secret));
@@ -64,30 +59,20 @@ pub fn basic_values(account: &TwilioAccount) -> Vec<String> {
 #[must_use]
 pub fn path(target: &str) -> Option<&str> {
     let target = target.split('?').next().unwrap_or(target);
-    target
-        .strip_prefix("/2010-04-01/Accounts/")?
-        .strip_suffix("/Messages.json")
-        .filter(|sid| !sid.contains('/'))
+    target.strip_prefix("/2010-04-01/Accounts/")?.strip_suffix("/Messages.json").filter(|sid| !sid.contains('/'))
 }
 
 /// Checks a form.
 ///
 /// # Errors
 /// With the error that Twilio would answer.
-pub fn check<'a>(
-    account: &TwilioAccount,
-    content_type: Option<&str>,
-    raw: &'a [u8],
-) -> Result<Checked<'a>, Problem> {
+pub fn check<'a>(account: &TwilioAccount, content_type: Option<&str>, raw: &'a [u8]) -> Result<Checked<'a>, Problem> {
     let is_form = content_type.is_some_and(|t| {
         let t = t.split(';').next().unwrap_or(t).trim();
         t.eq_ignore_ascii_case("application/x-www-form-urlencoded")
     });
     if !is_form {
-        return Err(problem(
-            21_604,
-            "A 'To' phone number is required (the body is not a form).",
-        ));
+        return Err(problem(21_604, "A 'To' phone number is required (the body is not a form)."));
     }
     let pairs = form::parse(raw).map_err(|message| problem(20_001, message))?;
     let mut fields = Fields::default();
@@ -97,17 +82,11 @@ pub fn check<'a>(
     let to = fields.to.filter(|t| !t.is_empty());
     let to = to.ok_or(problem(21_604, "A 'To' phone number is required."))?;
     let (whatsapp, address) = channel(&to);
-    let recipient = e164(address).ok_or(problem(
-        21_211,
-        "The 'To' number is not a valid phone number.",
-    ))?;
+    let recipient = e164(address).ok_or(problem(21_211, "The 'To' number is not a valid phone number."))?;
     let line = match (fields.from, fields.service) {
         (Some(from), None) => {
             if channel(&from).0 != whatsapp {
-                return Err(problem(
-                    21_910,
-                    "'From' and 'To' must be of the same channel.",
-                ));
+                return Err(problem(21_910, "'From' and 'To' must be of the same channel."));
             }
             if from == to {
                 return Err(problem(21_266, "'To' and 'From' cannot be the same."));
@@ -116,28 +95,16 @@ pub fn check<'a>(
         }
         (None, Some(service)) => service,
         (None, None) => {
-            return Err(problem(
-                21_603,
-                "A 'From' or 'MessagingServiceSid' is required.",
-            ));
+            return Err(problem(21_603, "A 'From' or 'MessagingServiceSid' is required."));
         }
         (Some(_), Some(_)) => {
-            return Err(problem(
-                20_422,
-                "Only one of 'From' and 'MessagingServiceSid' is taken here.",
-            ));
+            return Err(problem(20_422, "Only one of 'From' and 'MessagingServiceSid' is taken here."));
         }
     };
     if !account.lines.iter().any(|known| known.id == line) {
         return Err(match (line.starts_with("MG"), whatsapp) {
-            (true, _) => Problem {
-                http: 404,
-                ..problem(21_701, "The messaging service does not exist.")
-            },
-            (false, true) => problem(
-                63_007,
-                "There is no channel sender with this 'From' address.",
-            ),
+            (true, _) => Problem { http: 404, ..problem(21_701, "The messaging service does not exist.") },
+            (false, true) => problem(63_007, "There is no channel sender with this 'From' address."),
             (false, false) => problem(21_606, "The 'From' number cannot send messages."),
         });
     }
@@ -147,16 +114,10 @@ pub fn check<'a>(
     }
     match (&fields.content, &fields.variables) {
         (None, Some(_)) => {
-            return Err(problem(
-                21_654,
-                "'ContentSid' is required with 'ContentVariables'.",
-            ));
+            return Err(problem(21_654, "'ContentSid' is required with 'ContentVariables'."));
         }
         (None, None) if body.is_empty() => {
-            return Err(problem(
-                21_602,
-                "A message body, media or content is required.",
-            ));
+            return Err(problem(21_602, "A message body, media or content is required."));
         }
         (Some(sid), variables) => check_content(account, sid, variables.as_deref())?,
         (None, None) => {}
@@ -165,14 +126,8 @@ pub fn check<'a>(
         check_callback(callback)?;
     }
     if let Some(seconds) = &fields.validity {
-        if !seconds
-            .parse()
-            .is_ok_and(|s: u32| (1..=36_000).contains(&s))
-        {
-            return Err(problem(
-                21_624,
-                "'ValidityPeriod' must be between 1 and 36000.",
-            ));
+        if !seconds.parse().is_ok_and(|s: u32| (1..=36_000).contains(&s)) {
+            return Err(problem(21_624, "'ValidityPeriod' must be between 1 and 36000."));
         }
     }
     Ok(Checked {
@@ -209,8 +164,8 @@ impl<'a> Fields<'a> {
             "StatusCallback" => &mut self.callback,
             "ValidityPeriod" => &mut self.validity,
             // Options that change nothing here.
-            "SmartEncoded" | "ShortenUrls" | "Attempt" | "ContentRetention"
-            | "AddressRetention" | "RiskCheck" | "TrafficType" | "ProvideFeedback" | "MaxPrice" => {
+            "SmartEncoded" | "ShortenUrls" | "Attempt" | "ContentRetention" | "AddressRetention" | "RiskCheck"
+            | "TrafficType" | "ProvideFeedback" | "MaxPrice" => {
                 return Ok(());
             }
             _ => return Err(problem(20_001, "Unknown parameter.")),
@@ -229,11 +184,7 @@ fn channel(address: &str) -> (bool, &str) {
     }
 }
 
-fn check_content(
-    account: &TwilioAccount,
-    sid: &str,
-    variables: Option<&str>,
-) -> Result<(), Problem> {
+fn check_content(account: &TwilioAccount, sid: &str, variables: Option<&str>) -> Result<(), Problem> {
     let Some(known) = account.contents.iter().find(|c| c.sid == sid) else {
         return Err(problem(21_655, "The 'ContentSid' is invalid."));
     };
@@ -251,16 +202,10 @@ fn check_content(
 
 fn check_callback(url: &str) -> Result<(), Problem> {
     let wrong = problem(21_609, "The 'StatusCallback' URL is not a valid URL.");
-    let rest = url
-        .strip_prefix("https://")
-        .or_else(|| url.strip_prefix("http://"));
+    let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
     let rest = rest.ok_or(wrong)?;
     let host = rest.split(['/', '?', '#']).next().unwrap_or("");
-    if host.is_empty()
-        || host.contains('_')
-        || url.len() > 4000
-        || url.contains(char::is_whitespace)
-    {
+    if host.is_empty() || host.contains('_') || url.len() > 4000 || url.contains(char::is_whitespace) {
         return Err(wrong);
     }
     Ok(())
@@ -326,10 +271,7 @@ pub fn split_callback<'a>(url: &'a str, parameter: &str) -> (&'a str, &'a str, &
     let mut at = query;
     while at < end {
         let next = url[at..end].find('&').map_or(end, |n| at + n);
-        if let Some(value) = url[at..next]
-            .strip_prefix(parameter)
-            .and_then(|v| v.strip_prefix('='))
-        {
+        if let Some(value) = url[at..next].strip_prefix(parameter).and_then(|v| v.strip_prefix('=')) {
             return (&url[..next - value.len()], value, &url[next..]);
         }
         at = next + 1;
@@ -345,20 +287,11 @@ pub fn sid(nonce: u64, number: u32) -> String {
 }
 
 /// Appends the body of a success.
-pub fn write_success(
-    out: &mut Vec<u8>,
-    account: &TwilioAccount,
-    checked: &Checked<'_>,
-    sid: &str,
-    date: &str,
-) {
+pub fn write_success(out: &mut Vec<u8>, account: &TwilioAccount, checked: &Checked<'_>, sid: &str, date: &str) {
     let account_sid = &account.sid;
     let prefix = if checked.whatsapp { "whatsapp:" } else { "" };
     let service = checked.line.starts_with("MG");
-    let _ = write!(
-        out,
-        r#"{{"sid":"{sid}","account_sid":"{account_sid}","messaging_service_sid":"#
-    );
+    let _ = write!(out, r#"{{"sid":"{sid}","account_sid":"{account_sid}","messaging_service_sid":"#);
     let write_line = |out: &mut Vec<u8>, given: bool| {
         if given {
             out.push(b'"');
@@ -373,11 +306,7 @@ pub fn write_success(
     write_line(out, !service);
     out.extend_from_slice(br#","body":""#);
     push_json(out, &checked.body);
-    let (status, parts) = if service {
-        ("accepted", 0)
-    } else {
-        ("queued", checked.parts)
-    };
+    let (status, parts) = if service { ("accepted", 0) } else { ("queued", checked.parts) };
     let _ = write!(
         out,
         r#"","status":"{status}","direction":"outbound-api","num_segments":"{parts}","num_media":"0","price":null,"price_unit":"USD","error_code":null,"error_message":null,"api_version":"2010-04-01","date_created":"{date}","date_updated":"{date}","date_sent":null,"uri":"/2010-04-01/Accounts/{account_sid}/Messages/{sid}.json","subresource_uris":{{"media":"/2010-04-01/Accounts/{account_sid}/Messages/{sid}/Media.json"}}}}"#

@@ -23,12 +23,7 @@ pub struct Address {
 /// # Errors
 /// When the URL is not absolute or not `http`.
 pub fn split_url(url: &str) -> io::Result<Address> {
-    let bad = || {
-        io::Error::new(
-            io::ErrorKind::InvalidInput,
-            format!("not an http:// URL: {url}"),
-        )
-    };
+    let bad = || io::Error::new(io::ErrorKind::InvalidInput, format!("not an http:// URL: {url}"));
     let rest = url.strip_prefix("http://").ok_or_else(bad)?;
     let rest = rest.split('#').next().unwrap_or(rest);
     let cut = rest.find(['/', '?']).unwrap_or(rest.len());
@@ -36,16 +31,8 @@ pub fn split_url(url: &str) -> io::Result<Address> {
     if authority.is_empty() {
         return Err(bad());
     }
-    let authority = if authority.contains(':') {
-        authority.to_owned()
-    } else {
-        format!("{authority}:80")
-    };
-    let target = if target.starts_with('/') {
-        target.to_owned()
-    } else {
-        format!("/{target}")
-    };
+    let authority = if authority.contains(':') { authority.to_owned() } else { format!("{authority}:80") };
+    let target = if target.starts_with('/') { target.to_owned() } else { format!("/{target}") };
     Ok(Address { authority, target })
 }
 
@@ -76,11 +63,7 @@ impl Connection {
             .await
             .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
         stream.set_nodelay(true)?;
-        Ok(Self {
-            stream,
-            buffer: Vec::with_capacity(1024),
-            usable: true,
-        })
+        Ok(Self { stream, buffer: Vec::with_capacity(1024), usable: true })
     }
 
     /// Whether another request may be sent on it.
@@ -153,12 +136,7 @@ fn parse_head(buffer: &[u8]) -> io::Result<Option<Head>> {
     if chunked {
         body = None;
     }
-    Ok(Some(Head {
-        status,
-        len,
-        body,
-        close,
-    }))
+    Ok(Some(Head { status, len, body, close }))
 }
 
 /// Renders a request with an optional body.
@@ -179,12 +157,7 @@ pub fn render(method: &str, address: &Address, headers: &str, body: &[u8]) -> Ve
 ///
 /// # Errors
 /// When the URL is bad, the connection fails or the deadline passes.
-pub async fn once(
-    method: &str,
-    url: &str,
-    body: &[u8],
-    deadline: Duration,
-) -> io::Result<(u16, Vec<u8>)> {
+pub async fn once(method: &str, url: &str, body: &[u8], deadline: Duration) -> io::Result<(u16, Vec<u8>)> {
     let address = split_url(url)?;
     let call = async {
         let mut connection = Connection::open(&address.authority, deadline).await?;
@@ -193,9 +166,7 @@ pub async fn once(
         let (status, raw) = connection.exchange(&request).await?;
         Ok((status, raw.to_vec()))
     };
-    tokio::time::timeout(deadline, call)
-        .await
-        .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+    tokio::time::timeout(deadline, call).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
 }
 
 #[cfg(test)]
@@ -214,15 +185,10 @@ mod tests {
 
     #[test]
     fn answer_heads_are_read() {
-        let head =
-            parse_head(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").expect("good head");
+        let head = parse_head(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").expect("good head");
         let head = head.expect("complete");
         assert_eq!((head.status, head.body, head.close), (200, Some(2), false));
-        assert!(
-            parse_head(b"HTTP/1.1 200 OK\r\nConte")
-                .expect("no error")
-                .is_none()
-        );
+        assert!(parse_head(b"HTTP/1.1 200 OK\r\nConte").expect("no error").is_none());
         let head = parse_head(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
         assert_eq!(head.expect("good").expect("complete").body, None);
     }

@@ -90,13 +90,7 @@ pub fn parse(buffer: &[u8], body_max: usize) -> Parsed<'_> {
 }
 
 /// Appends a response head and body to `out`.
-pub fn write_response(
-    out: &mut Vec<u8>,
-    status: u16,
-    content_type: &str,
-    body: &[u8],
-    close: bool,
-) {
+pub fn write_response(out: &mut Vec<u8>, status: u16, content_type: &str, body: &[u8], close: bool) {
     use std::io::Write as _;
     let connection = if close { "connection: close\r\n" } else { "" };
     let _ = write!(
@@ -156,9 +150,6 @@ mod tests {
         assert!(matches!(parse(long, 10), Parsed::Refused(413)));
         let chunked = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
         assert!(matches!(parse(chunked, 10), Parsed::Refused(411)));
-        assert!(matches!(
-            parse(b"\x00\x01 nonsense\r\n\r\n", 10),
-            Parsed::Refused(400)
-        ));
+        assert!(matches!(parse(b"\x00\x01 nonsense\r\n\r\n", 10), Parsed::Refused(400)));
     }
 }

@@ -58,13 +58,7 @@ impl Receiver {
     }
 }
 
-async fn serve(
-    mut stream: TcpStream,
-    state: Arc<Mutex<State>>,
-    secret: &str,
-    token: &str,
-    fail_each: u64,
-) {
+async fn serve(mut stream: TcpStream, state: Arc<Mutex<State>>, secret: &str, token: &str, fail_each: u64) {
     let mut buffer = Vec::new();
     loop {
         let Some(head_end) = buffer.windows(4).position(|w| w == b"\r\n\r\n") else {
@@ -80,9 +74,7 @@ async fn serve(
                 n.eq_ignore_ascii_case(name).then(|| v.trim().to_owned())
             })
         };
-        let len: usize = header("content-length")
-            .and_then(|l| l.parse().ok())
-            .expect("a length");
+        let len: usize = header("content-length").and_then(|l| l.parse().ok()).expect("a length");
         while buffer.len() < head_end + 4 + len {
             if stream.read_buf(&mut buffer).await.unwrap_or(0) == 0 {
                 return;
@@ -134,12 +126,7 @@ async fn serve(
 fn check_meta(body: &[u8], signature: &str, secret: &str) -> Option<Vec<(String, String, String)>> {
     let mut mac = Hmac::<sha2::Sha256>::new_from_slice(secret.as_bytes()).expect("any key");
     mac.update(body);
-    let hex: String = mac
-        .finalize()
-        .into_bytes()
-        .iter()
-        .map(|b| format!("{b:02x}"))
-        .collect();
+    let hex: String = mac.finalize().into_bytes().iter().map(|b| format!("{b:02x}")).collect();
     if signature != format!("sha256={hex}") {
         return None;
     }
@@ -154,11 +141,7 @@ fn check_meta(body: &[u8], signature: &str, secret: &str) -> Option<Vec<(String,
                 assert!(status["timestamp"].is_string() || status["timestamp"].is_u64());
                 let text = |name: &str| status[name].as_str().unwrap_or("").to_owned();
                 if status["status"] == "failed" {
-                    assert!(
-                        status["errors"][0]["code"]
-                            .as_u64()
-                            .is_some_and(|code| code > 0)
-                    );
+                    assert!(status["errors"][0]["code"].as_u64().is_some_and(|code| code > 0));
                 }
                 all.push((text("biz_opaque_callback_data"), text("id"), text("status")));
             }
@@ -179,10 +162,7 @@ fn check_twilio(
     let mut sorted = pairs.clone();
     sorted.sort();
     // The public URL: some tests use a host of their own, the others this receiver.
-    let hosts = [
-        "https://hooks.example.test".to_owned(),
-        format!("http://{host}"),
-    ];
+    let hosts = ["https://hooks.example.test".to_owned(), format!("http://{host}")];
     let good = hosts.iter().any(|host| {
         let mut mac = Hmac::<sha1::Sha1>::new_from_slice(token.as_bytes()).expect("any key");
         mac.update(format!("{host}{target}").as_bytes());
@@ -195,13 +175,7 @@ fn check_twilio(
     if !good {
         return None;
     }
-    let get = |wanted: &str| {
-        pairs
-            .iter()
-            .find(|(n, _)| n == wanted)
-            .map(|(_, v)| v.to_string())
-            .unwrap_or_default()
-    };
+    let get = |wanted: &str| pairs.iter().find(|(n, _)| n == wanted).map(|(_, v)| v.to_string()).unwrap_or_default();
     assert_eq!(get("MessageSid"), get("SmsSid"));
     let correlation = target.split("?c=").nth(1).unwrap_or("").to_owned();
     Some(vec![(correlation, get("MessageSid"), get("MessageStatus"))])
