@@ -130,7 +130,7 @@ impl Control {
         let key = |seq| MessageKey { campaign: campaign.key, seq };
         let entry = |seq: &u32| Entry { key: key(*seq), event: Event::Resolved { decision, at } };
         let committed = self.runtime.commit(seqs.iter().map(entry).collect()).await?;
-        for (seq, result) in seqs.iter().zip(committed.results) {
+        for (seq, result) in seqs.iter().zip(committed) {
             match result {
                 EntryResult::Applied => resolved.resolved += 1,
                 EntryResult::Unknown => resolved.unresolved.push(Unresolved { seq: *seq, shown: None }),
