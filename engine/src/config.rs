@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::domain::backoff::Backoff;
 use crate::domain::breaker::BreakerConfig;
 use crate::domain::ids::AccountId;
 use crate::provider::Account;
@@ -24,6 +25,12 @@ pub struct EngineConfig {
     pub look_ahead: Duration,
     /// The breaker of every line.
     pub breaker: BreakerConfig,
+    /// Pauses before a message tries again after a failure that the retry policy counts.
+    pub backoff: Backoff,
+    /// Request errors of one code in a row that hold a campaign.
+    pub error_run_max: u32,
+    /// Panics of one actor in a row that quarantine its campaign or hold its line.
+    pub panics_max: u32,
     /// Longest time to connect, TLS included.
     pub connect_timeout: Duration,
     /// Longest time from the first byte of a request to the last byte of its answer.
@@ -46,8 +53,12 @@ pub struct EngineConfig {
     pub park_for: Duration,
     /// Most events parked at once; beyond them a stranger's are dropped and counted.
     pub parked_max: u64,
+    /// Most running campaigns with series of their own on the metrics page; the others are summed up there.
+    pub campaign_series_max: usize,
     /// How long senders get to bring in their answers when the engine stops.
     pub drain_senders: Duration,
+    /// How long outcomes get to reach the ledger after that.
+    pub flush_statuses: Duration,
 }
 
 impl Default for EngineConfig {
@@ -59,6 +70,9 @@ impl Default for EngineConfig {
             aim_allowance: Duration::from_millis(10),
             look_ahead: Duration::from_millis(25),
             breaker: BreakerConfig::default(),
+            backoff: Backoff::default(),
+            error_run_max: 20,
+            panics_max: 5,
             connect_timeout: Duration::from_secs(5),
             answer_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(60),
@@ -70,7 +84,9 @@ impl Default for EngineConfig {
             window_len: 1_024,
             park_for: Duration::from_secs(15 * 60),
             parked_max: 100_000,
-            drain_senders: Duration::from_secs(35),
+            campaign_series_max: 100,
+            drain_senders: Duration::from_secs(25),
+            flush_statuses: Duration::from_secs(5),
         }
     }
 }

@@ -10,7 +10,6 @@ use tokio::task::JoinHandle;
 use crate::campaign::shared::Registry;
 use crate::config::EngineConfig;
 use crate::control::Runtime;
-use crate::domain::backoff::Backoff;
 use crate::domain::campaign::CampaignState;
 use crate::domain::correlation::CorrelationKey;
 use crate::domain::time::Clock;
@@ -48,7 +47,8 @@ impl Engine {
         let ledger = Ledger::new(&store, &registry, &clock, &config);
         let correlation = CorrelationKey::new(store.installation_secret().await?);
         let outcomes = Arc::new(Outcomes {
-            backoff: Backoff::default(),
+            backoff: config.backoff,
+            error_run_max: config.error_run_max,
             supervisor: arc_swap::ArcSwapOption::empty(),
             metrics: ProviderMetrics::new(),
         });
@@ -91,6 +91,10 @@ impl Engine {
         Arc::clone(&self.sink) as Arc<dyn WebhookSink>
     }
 
+    pub(crate) fn context(&self) -> &Arc<Context> {
+        &self.context
+    }
+
     /// The store beneath.
     pub fn store(&self) -> Arc<dyn Store> {
         Arc::clone(&self.context.store)
@@ -106,8 +110,8 @@ impl Engine {
         &self.context.config
     }
 
-    /// Sets the gauges that are read, not counted: to be called before a scrape.
-    pub fn refresh_gauges(&self) {
+    /// Sets the gauges that are read, not counted.
+    pub(crate) fn refresh_gauges(&self) {
         #[allow(clippy::cast_precision_loss)]
         let set = |name: &'static str, value: u64| metrics::gauge!(name).set(value as f64);
         let campaigns = self.context.registry.all();
@@ -140,7 +144,9 @@ impl Engine {
         };
         let all = tokio::time::timeout(self.context.config.drain_senders, drained).await.is_ok();
         tracing::info!(finished = all, "senders drained");
-        let flushed = tokio::time::timeout(Duration::from_secs(5), self.context.ledger.flush()).await.unwrap_or(false);
+        let flushed = tokio::time::timeout(self.context.config.flush_statuses, self.context.ledger.flush())
+            .await
+            .unwrap_or(false);
         tracing::info!(finished = flushed, "outcomes are in the ledger");
         Stopped { in_doubt: in_flight(), flushed }
     }

@@ -9,6 +9,7 @@ pub mod config;
 pub mod control;
 pub mod domain;
 mod engine;
+mod engine_series;
 pub mod faults;
 mod line;
 pub mod metrics;

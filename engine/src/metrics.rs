@@ -25,6 +25,12 @@ pub const CAMPAIGNS_RUNNING: &str = "sluice_campaigns_running";
 pub const LINE_ALLOWED: &str = "sluice_line_allowed_per_second";
 /// What a line sent in the last second.
 pub const LINE_USED: &str = "sluice_line_used_per_second";
+/// Requests of a line at its provider.
+pub const LINE_IN_FLIGHT: &str = "sluice_line_in_flight";
+/// Messages of a running campaign by shown status.
+pub const CAMPAIGN_MESSAGES: &str = "sluice_campaign_messages";
+/// What a running campaign sends now.
+pub const CAMPAIGN_RATE: &str = "sluice_campaign_rate_per_second";
 /// Lines held.
 pub const LINES_HELD: &str = "sluice_lines_held";
 
@@ -61,12 +67,6 @@ pub fn describe() {
         "Events waiting for their message. They become orphans when their deadline passes."
     );
     describe_gauge!(CAMPAIGNS_RUNNING, Unit::Count, "Campaigns that are running.");
-    describe_gauge!(
-        LINE_ALLOWED,
-        Unit::Count,
-        "What a line may send now, per second. Below the ceiling: slowed by the provider; 0: held, or stopped by its breaker."
-    );
-    describe_gauge!(LINE_USED, Unit::Count, "What a line sent in the last second.");
     describe_gauge!(
         LINES_HELD,
         Unit::Count,
@@ -125,5 +125,30 @@ impl EntryMetrics {
             bad: entries("bad"),
             other: entries("other"),
         }
+    }
+}
+
+/// A label value as the exposition format wants it.
+fn escaped(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+/// One family of series that come and go: written by ourselves, since the recorder can never forget a series.
+pub(crate) struct Family<'a> {
+    page: &'a mut String,
+    name: &'static str,
+}
+
+impl<'a> Family<'a> {
+    pub(crate) fn gauge(page: &'a mut String, name: &'static str, help: &str) -> Self {
+        use std::fmt::Write as _;
+        let _ = writeln!(page, "# HELP {name} {help}\n# TYPE {name} gauge");
+        Self { page, name }
+    }
+
+    pub(crate) fn sample(&mut self, labels: &[(&str, &str)], value: f64) {
+        use std::fmt::Write as _;
+        let labels: Vec<String> = labels.iter().map(|(name, value)| format!("{name}=\"{}\"", escaped(value))).collect();
+        let _ = writeln!(self.page, "{}{{{}}} {value}", self.name, labels.join(","));
     }
 }

@@ -214,15 +214,15 @@ pub struct Pacing {
     /// How far smooth spacing may catch up after a delay.
     pub aim_allowance: Duration,
     /// How much of a line's rate is granted at once.
-    pub grant: Duration,
+    pub look_ahead: Duration,
 }
 
 impl Pacing {
     pub(super) fn read(s: &mut Section<'_, '_>) -> Self {
         Self {
             jitter_guard: s.milliseconds("jitter_guard_ms", 5, 0..=500),
-            aim_allowance: Duration::from_micros(s.integer("aim_allowance_us", 2_000, 0..=2_000)),
-            grant: s.milliseconds("grant_ms", 5, 1..=50),
+            aim_allowance: s.milliseconds("aim_allowance_ms", 10, 0..=100),
+            look_ahead: s.milliseconds("look_ahead_ms", 25, 1..=1_000),
         }
     }
 }

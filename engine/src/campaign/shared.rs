@@ -60,9 +60,6 @@ struct ErrorRun {
 }
 
 impl CampaignShared {
-    /// Errors of the same code in a row that hold a campaign.
-    pub(crate) const ERROR_RUN_MAX: u32 = 20;
-
     pub(crate) fn new(record: Campaign, kind: ProviderKind, tally: Tally, revision: u64, now: UnixMillis) -> Self {
         let progress = Progress { tally, as_of: now, version: record.version, ..Progress::default() };
         Self {
@@ -225,14 +222,14 @@ impl CampaignShared {
         self.progress.send_replace(progress);
     }
 
-    /// Counts a request error; true when it is the one too many in a row.
-    pub(crate) fn count_error(&self, code: u32) -> bool {
+    /// Counts a request error; true when it is the `most`-th of its code in a row.
+    pub(crate) fn count_error(&self, code: u32, most: u32) -> bool {
         let mut errors = self.errors.lock();
         if errors.code != code {
             *errors = ErrorRun { code, run: 0 };
         }
         errors.run += 1;
-        errors.run == Self::ERROR_RUN_MAX
+        errors.run == most
     }
 
     /// Something of this campaign was accepted: the run of errors is over.

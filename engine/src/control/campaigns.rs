@@ -45,7 +45,7 @@ impl Control {
         let id = if spec.id.is_empty() { fresh_id("c-") } else { spec.id.clone() };
         let id = violations.id("campaign_id", CampaignId::new(&id));
         settings::check_texts(Some(&spec.name), Some(&spec.description), Some(&spec.labels), &mut violations);
-        let checked = spec.settings.checked(now, &mut violations);
+        let checked = spec.settings.checked(&self.defaults.settings, now, &mut violations);
         let references = self.references(tenant, &spec.settings, &mut violations).await?;
         violations.check()?;
         let (Some(id), Some(references)) = (id, references) else {

@@ -89,7 +89,7 @@ impl Control {
             check_sender(kind, sender, &mut violations);
         }
         check_description("description", &spec.description, DESCRIPTION_CHARS_MAX, &mut violations);
-        let in_flight_max = spec.in_flight_max.unwrap_or(bounds::IN_FLIGHT_DEFAULT);
+        let in_flight_max = spec.in_flight_max.unwrap_or(self.defaults.line_in_flight_max);
         check_bounds(spec.ceiling, in_flight_max, &mut violations);
         violations.check()?;
         let (Some(id), Some(pool), Some(kind), Some(sender), Some(account)) =

@@ -26,6 +26,7 @@ mod watch;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::domain::campaign::Settings;
 use crate::domain::correlation::CorrelationKey;
 use crate::domain::ids::TenantId;
 use crate::domain::time::{Clock, UnixMillis};
@@ -68,6 +69,29 @@ pub struct Parts {
     pub backup_dir: Option<PathBuf>,
     /// The installation's secret, from [`Store::installation_secret`].
     pub installation_secret: [u8; 32],
+    /// What holds where a caller says nothing.
+    pub defaults: Defaults,
+}
+
+/// What holds where a caller says nothing.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Defaults {
+    /// Of a campaign.
+    pub settings: Settings,
+    /// Grace of *at least once* where only the policy is named, milliseconds.
+    pub resend_grace_ms: u64,
+    /// Of a line.
+    pub line_in_flight_max: u32,
+}
+
+impl Default for Defaults {
+    fn default() -> Self {
+        Self {
+            settings: Settings::default(),
+            resend_grace_ms: 60_000,
+            line_in_flight_max: crate::domain::line::bounds::IN_FLIGHT_DEFAULT,
+        }
+    }
 }
 
 /// The façade. Cheap to clone.
@@ -80,6 +104,7 @@ pub struct Control {
     backup_dir: Option<Arc<PathBuf>>,
     tokens: PageTokens,
     correlation: Arc<CorrelationKey>,
+    defaults: Arc<Defaults>,
 }
 
 impl Control {
@@ -91,9 +116,15 @@ impl Control {
             accounts: Arc::new(parts.accounts),
             clock: parts.clock,
             backup_dir: parts.backup_dir.map(Arc::new),
+            defaults: Arc::new(parts.defaults),
             tokens: PageTokens::new(&parts.installation_secret)?,
             correlation: Arc::new(CorrelationKey::new(parts.installation_secret)),
         })
+    }
+
+    /// What holds where a caller says nothing.
+    pub fn defaults(&self) -> &Defaults {
+        &self.defaults
     }
 
     /// The wall clock that stamps answers.

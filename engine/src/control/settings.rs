@@ -96,12 +96,11 @@ pub struct CampaignUpdate {
 
 impl SettingsSpec {
     /// The settings with defaults filled in; what is wrong is added to `violations` under `settings.`.
-    pub(super) fn checked(&self, now: UnixMillis, violations: &mut Violations) -> Settings {
-        let defaults = Settings::default();
+    pub(super) fn checked(&self, defaults: &Settings, now: UnixMillis, violations: &mut Violations) -> Settings {
         let settings = Settings {
             rate: self.rate,
             workers: self.workers.unwrap_or(defaults.workers),
-            policy: self.policy.unwrap_or_default(),
+            policy: self.policy.unwrap_or(defaults.policy),
             retries_max: narrow(self.retries_max.unwrap_or(u32::from(defaults.retries_max))),
             region: region(&self.region, "settings.region", violations),
             start_at: self.start_at,
@@ -231,7 +230,10 @@ mod tests {
     #[test]
     fn nothing_said_is_the_default() {
         assert_eq!(wrong(&SettingsSpec::default()), [""; 0]);
-        assert_eq!(SettingsSpec::default().checked(NOW, &mut Violations::default()), Settings::default());
+        assert_eq!(
+            SettingsSpec::default().checked(&Settings::default(), NOW, &mut Violations::default()),
+            Settings::default()
+        );
     }
 
     #[test]

@@ -56,6 +56,7 @@ impl Answered {
 /// Concludes attempts: one for the whole engine.
 pub(crate) struct Outcomes {
     pub(crate) backoff: Backoff,
+    pub(crate) error_run_max: u32,
     pub(crate) supervisor: ArcSwapOption<ActorRef<SupervisorMsg>>,
     pub(crate) metrics: ProviderMetrics,
 }
@@ -82,7 +83,7 @@ impl Outcomes {
                 campaign.clear_errors();
             }
             let code = failure.map_or(0, |f| f.code);
-            let run_over = effects.bug_run && campaign.count_error(code);
+            let run_over = effects.bug_run && campaign.count_error(code, self.error_run_max);
             let act = if run_over { Some(Act::HoldCampaign) } else { effects.act };
             if let Some(act) = act {
                 let reason = failure.map(|f| format!("{} (code {code})", f.title)).unwrap_or_default();

@@ -16,8 +16,6 @@ use crate::line::{LineActor, LineArgs, LineMsg, LineRef};
 use crate::status::StatusActor;
 
 const PUBLISH_EVERY: Duration = Duration::from_millis(50);
-/// The fifth panic in a row quarantines.
-const PANICS_MAX: u32 = 5;
 /// An actor that lived so long since its last panic begins a new row.
 const ROW_ENDS_AFTER: Duration = Duration::from_secs(30);
 
@@ -240,8 +238,9 @@ impl Children {
         let row = self.rows.entry(child).or_default();
         row.panics = if now.since(row.last) < ROW_ENDS_AFTER { row.panics + 1 } else { 1 };
         row.last = now;
-        let quarantine = row.panics >= PANICS_MAX;
-        tracing::error!(?child, error, in_a_row = row.panics, quarantine, "an actor panicked");
+        let panics = row.panics;
+        let quarantine = row.panics >= self.context.config.panics_max;
+        tracing::error!(?child, error, in_a_row = panics, quarantine, "an actor panicked");
         if quarantine {
             self.rows.remove(&child);
         }
@@ -250,7 +249,7 @@ impl Children {
             Child::Line(key) => {
                 self.lines.remove(&key);
                 if quarantine {
-                    let reason = format!("its actor panicked {PANICS_MAX} times in a row; last: {error}");
+                    let reason = format!("its actor panicked {panics} times in a row; last: {error}");
                     duties::hold_line(&self.context, key, LineHoldKind::Panics, reason, None);
                 }
                 self.start_line(myself, key).await?;
@@ -258,7 +257,7 @@ impl Children {
             Child::Campaign(key) => {
                 self.campaigns.remove(&key);
                 if quarantine {
-                    let reason = format!("its actor panicked {PANICS_MAX} times in a row; last: {error}");
+                    let reason = format!("its actor panicked {panics} times in a row; last: {error}");
                     duties::hold_campaign(&self.context, key, HoldKind::Panics, reason, None);
                 }
                 self.follow_campaign(myself, key).await?;
