@@ -34,6 +34,20 @@ impl Admission {
     }
 }
 
+impl Place<'_> {
+    /// Makes the place cover a body of `bytes`; `false` if there is no room for so many. For bodies that do not declare their
+    /// length: charging each with the most that it may become would let in only a handful.
+    pub(super) fn cover(&mut self, bytes: usize) -> bool {
+        let more = bytes.saturating_sub(self.bytes);
+        if more > 0 {
+            let before = self.admission.bytes.fetch_add(more, Ordering::Relaxed);
+            self.bytes += more;
+            return before.saturating_add(more) <= self.admission.bytes_max;
+        }
+        true
+    }
+}
+
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         self.admission.bodies.fetch_sub(1, Ordering::Relaxed);
@@ -55,6 +69,10 @@ mod tests {
         drop(first);
         let third = admission.enter(60).expect("the first place is free again");
         drop((second, third));
+        let mut grows = admission.enter(0).expect("room");
+        assert!(grows.cover(60) && grows.cover(50) && grows.cover(100));
+        assert!(!grows.cover(101));
+        drop(grows);
         assert_eq!((admission.bodies.into_inner(), admission.bytes.into_inner()), (0, 0));
     }
 }

@@ -11,6 +11,8 @@ use hyper::body::Body;
 pub(super) enum BodyError {
     /// It is, or says it is, larger than allowed.
     TooLarge,
+    /// It was not admitted: too much of its account is under way.
+    Refused,
     /// It did not end in time.
     Slow,
     /// The client vanished or broke the protocol.
@@ -20,14 +22,20 @@ pub(super) enum BodyError {
 /// Reads `body`, at most `bytes_max` bytes within `deadline`.
 ///
 /// A declared length that is too large is refused before anything is read; an undeclared one as soon as it has become too large.
-pub(super) async fn read<B>(body: B, bytes_max: usize, deadline: Duration) -> Result<Bytes, BodyError>
+/// `admit` is asked with the length so far before each part is kept.
+pub(super) async fn read<B>(
+    body: B,
+    bytes_max: usize,
+    deadline: Duration,
+    admit: impl FnMut(usize) -> bool,
+) -> Result<Bytes, BodyError>
 where
     B: Body<Data = Bytes> + Unpin,
 {
-    tokio::time::timeout(deadline, read_all(body, bytes_max)).await.unwrap_or(Err(BodyError::Slow))
+    tokio::time::timeout(deadline, read_all(body, bytes_max, admit)).await.unwrap_or(Err(BodyError::Slow))
 }
 
-async fn read_all<B>(mut body: B, bytes_max: usize) -> Result<Bytes, BodyError>
+async fn read_all<B>(mut body: B, bytes_max: usize, mut admit: impl FnMut(usize) -> bool) -> Result<Bytes, BodyError>
 where
     B: Body<Data = Bytes> + Unpin,
 {
@@ -41,8 +49,12 @@ where
         let Ok(data) = frame.map_err(|_| BodyError::Broken)?.into_data() else {
             continue;
         };
-        if whole.len() + parts.len() + data.len() > bytes_max {
+        let so_far = whole.len() + parts.len() + data.len();
+        if so_far > bytes_max {
             return Err(BodyError::TooLarge);
+        }
+        if !admit(so_far) {
+            return Err(BodyError::Refused);
         }
         // Nearly every body comes in one part, with its head: that one is not copied.
         if whole.is_empty() && parts.is_empty() {
@@ -78,19 +90,33 @@ mod tests {
     #[tokio::test]
     async fn parts_come_out_whole() {
         for (list, want) in [(&[][..], ""), (&["abc"], "abc"), (&["a", "", "bc", "d"], "abcd")] {
-            assert_eq!(read(chunks(list), 4, DEADLINE).await.expect("it fits"), want);
+            assert_eq!(read(chunks(list), 4, DEADLINE, |_| true).await.expect("it fits"), want);
         }
     }
 
     #[tokio::test]
     async fn too_large_is_refused_declared_or_not() {
-        assert_eq!(read(Full::new(Bytes::from_static(b"abcde")), 4, DEADLINE).await, Err(BodyError::TooLarge));
-        assert_eq!(read(chunks(&["abc", "de"]), 4, DEADLINE).await, Err(BodyError::TooLarge));
+        assert_eq!(
+            read(Full::new(Bytes::from_static(b"abcde")), 4, DEADLINE, |_| true).await,
+            Err(BodyError::TooLarge)
+        );
+        assert_eq!(read(chunks(&["abc", "de"]), 4, DEADLINE, |_| true).await, Err(BodyError::TooLarge));
+    }
+
+    #[tokio::test]
+    async fn every_part_is_admitted_by_the_length_so_far() {
+        let mut asked = Vec::new();
+        let admit = |so_far| {
+            asked.push(so_far);
+            so_far < 4
+        };
+        assert_eq!(read(chunks(&["a", "bc", "d", "e"]), 100, DEADLINE, admit).await, Err(BodyError::Refused));
+        assert_eq!(asked, [1, 3, 4]);
     }
 
     #[tokio::test]
     async fn a_body_without_end_is_slow() {
         let endless = StreamBody::new(stream::pending::<Result<Frame<Bytes>, Infallible>>());
-        assert_eq!(read(endless, 4, Duration::from_millis(1)).await, Err(BodyError::Slow));
+        assert_eq!(read(endless, 4, Duration::from_millis(1), |_| true).await, Err(BodyError::Slow));
     }
 }

@@ -23,7 +23,7 @@ pub enum Answer {
     Forbidden,
     /// A method that the path does not have: 405.
     BadMethod,
-    /// Too many of this account under way: 503, before anything was read.
+    /// Too many requests or bytes of this account under way: 503, before anything was looked at.
     Refused,
     /// A body larger than allowed: 413.
     TooLarge,
@@ -118,21 +118,20 @@ impl Front {
 
     async fn post(&self, account: &Account, request: Request<Incoming>) -> Answer {
         let (head, body) = request.into_parts();
-        // What a body declares is what it will be charged; one that declares nothing, the most that it may become.
-        let declared = body
-            .size_hint()
-            .upper()
-            .map_or(account.body_bytes_max, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX));
+        // A declared length is charged before anything is read, an undeclared one as it comes.
+        let declared = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
         if declared > account.body_bytes_max {
             return Answer::TooLarge;
         }
-        let Some(_place) = account.admission.enter(declared) else {
+        let Some(mut place) = account.admission.enter(declared) else {
             return Answer::Refused;
         };
         let _counted = InFlight::new(account);
-        let body = match body::read(body, account.body_bytes_max, self.limits.body_read_timeout).await {
+        let (bytes_max, deadline) = (account.body_bytes_max, self.limits.body_read_timeout);
+        let body = match body::read(body, bytes_max, deadline, |so_far| place.cover(so_far)).await {
             Ok(body) => body,
             Err(BodyError::TooLarge) => return Answer::TooLarge,
+            Err(BodyError::Refused) => return Answer::Refused,
             Err(BodyError::Slow) => return Answer::Slow,
             Err(BodyError::Broken) => return Answer::Broken,
         };

@@ -317,6 +317,9 @@ async fn bytes_under_way_are_bounded_too() {
     let server = Server::start_with(|config| config.limits.account_bytes_max = 1_000).await;
     let declared = |bytes: usize| format!("POST {META} HTTP/1.1\r\nhost: x\r\ncontent-length: {bytes}\r\n\r\n");
     assert_eq!(server.ask(declared(1_001).as_bytes()).await.status, 503);
+    let chunk = |bytes: usize| format!("{bytes:x}\r\n{}\r\n", "x".repeat(bytes));
+    let head = format!("POST {META} HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n");
+    assert_eq!(server.ask(format!("{head}{}{}", chunk(900), chunk(101)).as_bytes()).await.status, 503, "undeclared");
     assert_eq!(server.ask(&meta_post(STATUS)).await.status, 200);
 }
 
