@@ -220,7 +220,7 @@ mod tests {
 
     fn wrong(spec: &SettingsSpec) -> Vec<String> {
         let mut violations = Violations::default();
-        spec.checked(NOW, &mut violations);
+        spec.checked(&Settings::default(), NOW, &mut violations);
         match violations.check() {
             Err(Error::Invalid(violations)) => violations.into_iter().map(|v| v.field).collect(),
             _ => Vec::new(),
