@@ -7,6 +7,9 @@
 //! 4. Records change only from the version the caller saw.
 //! 5. Creations with a `request_id` already used by the tenant return what was created then.
 
+#[cfg(test)]
+pub(crate) mod conformance;
+pub mod embedded;
 pub mod record;
 
 use async_trait::async_trait;
