@@ -63,6 +63,8 @@ impl Sink {
         let event = report(status, attempt, lines, now);
         match key {
             Some(key) => Placed::Entry(Entry { key, event }),
+            // The provider's word that it has a message of which we know nothing moves no stage.
+            None if matches!(event, Event::Accepted { .. }) => Placed::Nothing,
             None => Placed::Park(Box::new(self.parked_event(account, sender, provider_id, event, now))),
         }
     }
@@ -219,6 +221,7 @@ impl Sink {
 enum Placed {
     Entry(Entry),
     Park(Box<ParkedEvent>),
+    Nothing,
 }
 
 /// A status as the ledger's event.
@@ -278,6 +281,7 @@ impl WebhookSink for Sink {
                     match placed {
                         Placed::Entry(entry) => entries.push(entry),
                         Placed::Park(event) => park.push(*event),
+                        Placed::Nothing => {}
                     }
                 }
                 webhook::Event::Other(other) => others.push(*other),

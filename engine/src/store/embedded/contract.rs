@@ -197,7 +197,10 @@ impl Store for EmbeddedStore {
     }
 
     async fn tally(&self, campaign: CampaignKey) -> StoreResult<Counts> {
-        self.readers.read_at_once(move |conn| counts::kept(conn, campaign)).await
+        // Taken before the view is: the view is at least that new.
+        let revision = self.shared.commits.load(Relaxed);
+        let counts = self.readers.read_at_once(move |conn| counts::kept(conn, campaign)).await?;
+        Ok(Counts { revision, ..counts })
     }
 
     async fn tenant_totals(&self, tenant: &TenantId) -> StoreResult<TenantTotals> {

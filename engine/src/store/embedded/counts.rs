@@ -1,7 +1,5 @@
 //! Counts as kept, and counted again from the messages.
 
-use std::collections::BTreeMap;
-
 use rusqlite::Connection;
 
 use super::campaigns;
@@ -21,7 +19,7 @@ pub(super) fn kept(conn: &Connection, key: CampaignKey) -> Try<Counts> {
     let mut statement = conn.prepare_cached("SELECT code, count FROM failure WHERE campaign = ?1 AND count <> 0")?;
     let failures =
         statement.query_map([key.0], |row| Ok((row.get(0)?, unsigned(row, 1)?)))?.collect::<Result<_, _>>()?;
-    Ok(Counts { tally, failures })
+    Ok(Counts { tally, failures, revision: 0 })
 }
 
 /// As kept, and as counted. Inside one transaction, so that both are of the same moment.
@@ -37,7 +35,7 @@ fn counted(conn: &Connection, key: CampaignKey) -> Try<Counts> {
             unsigned(row, 0)
         })?;
     if !head.sealed {
-        return Ok(Counts { tally: Tally::untouched(recipients, head.end), failures: BTreeMap::new() });
+        return Ok(Counts { tally: Tally::untouched(recipients, head.end), ..Counts::default() });
     }
     let sql = format!("SELECT id, {} FROM message WHERE id BETWEEN ?1 AND ?2", rows::columns(""));
     let mut statement = conn.prepare_cached(&sql)?;

@@ -73,7 +73,7 @@ pub(super) fn create(conn: &Connection, mut line: Line, request: Option<&str>) -
             line.id.as_str(),
             line.pool.as_str(),
             line.account.as_str(),
-            line.kind.name(),
+            line.kind.as_str(),
             line.sender.text(),
             to_json(&line)?,
         ),
@@ -96,7 +96,7 @@ pub(super) fn update(conn: &Connection, line: &Line) -> Try<Line> {
     join_pool(conn, line, line.updated_at)?;
     conn.execute(
         "UPDATE line SET version = version + 1, pool = ?2, account = ?3, kind = ?4, sender = ?5, body = ?6 WHERE key = ?1",
-        (line.key.0, line.pool.as_str(), line.account.as_str(), line.kind.name(), line.sender.text(), to_json(line)?),
+        (line.key.0, line.pool.as_str(), line.account.as_str(), line.kind.as_str(), line.sender.text(), to_json(line)?),
     )?;
     by_key(conn, line.key)
 }
@@ -106,7 +106,7 @@ pub(super) fn update(conn: &Connection, line: &Line) -> Try<Line> {
 fn expect_new_sender(conn: &Connection, line: &Line, own: Option<LineKey>) -> Try<()> {
     let other = conn
         .prepare_cached("SELECT key FROM line WHERE kind = ?1 AND sender = ?2")?
-        .query_row([line.kind.name(), line.sender.text()], |row| row.get::<_, u32>(0))
+        .query_row([line.kind.as_str(), line.sender.text()], |row| row.get::<_, u32>(0))
         .optional()?;
     if other.is_some_and(|other| Some(LineKey(other)) != own) {
         return Err(StoreError::Exists { what: "a line that sends as", id: line.sender.text().to_owned() }.into());
@@ -120,8 +120,8 @@ fn join_pool(conn: &Connection, line: &Line, now: UnixMillis) -> Try<()> {
         Some(pool) if pool.kind != line.kind => conflict(format!(
             "pool {} is of kind {}, the line is of kind {}: name another pool",
             pool.id,
-            pool.kind.name(),
-            line.kind.name()
+            pool.kind.as_str(),
+            line.kind.as_str()
         )),
         Some(_) => Ok(()),
         None => {
@@ -137,7 +137,7 @@ fn join_pool(conn: &Connection, line: &Line, now: UnixMillis) -> Try<()> {
             };
             conn.execute(
                 "INSERT INTO pool (tenant, id, version, kind, body) VALUES (?1, ?2, 1, ?3, ?4)",
-                (pool.tenant.as_str(), pool.id.as_str(), pool.kind.name(), to_json(&pool)?),
+                (pool.tenant.as_str(), pool.id.as_str(), pool.kind.as_str(), to_json(&pool)?),
             )?;
             Ok(())
         }

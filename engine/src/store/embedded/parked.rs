@@ -1,5 +1,6 @@
 //! Events that nobody can place yet, orphans, and webhook entries kept for later.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::{Connection, Row};
@@ -36,7 +37,7 @@ struct Report {
 
 impl Report {
     fn of(event: &Event) -> Try<Self> {
-        let Event::Report { attempt, at, what, provider_at, provider_id, failure } = event.clone() else {
+        let Event::Report { attempt, at, what, provider_at, provider_id, failure, .. } = event.clone() else {
             return Err(StoreError::Bug(format!("only reports are parked, not {event:?}")).into());
         };
         Ok(Self { attempt, at, what, provider_at, provider_id, failure })
@@ -44,7 +45,8 @@ impl Report {
 
     fn event(self) -> Event {
         let Self { attempt, at, what, provider_at, provider_id, failure } = self;
-        Event::Report { attempt, at, what, provider_at, provider_id, failure }
+        // Whose lines may report it is decided when it is placed.
+        Event::Report { attempt, lines: Arc::new([]), at, what, provider_at, provider_id, failure }
     }
 
     fn name(&self) -> &'static str {

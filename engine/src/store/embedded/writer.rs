@@ -149,7 +149,11 @@ impl Command {
                 let tally = |key: &CampaignKey| ledger.total(*key).map(|tally| (*key, tally));
                 let tallies = call.campaigns.iter().filter_map(tally).collect();
                 shared.queued_entries.fetch_sub(call.count, Relaxed);
-                let _ = call.reply.send(Ok(Committed { results: call.results, tallies }));
+                let _ = call.reply.send(Ok(Committed {
+                    results: call.results,
+                    tallies,
+                    revision: shared.commits.load(Relaxed),
+                }));
             }
             Self::Work(work) => work.answer(None),
         }
