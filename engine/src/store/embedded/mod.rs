@@ -53,6 +53,8 @@ use self::writer::{Command, QUEUE_CALLS_MAX, Writer};
 use crate::domain::time::Clock;
 use crate::store::{StoreError, StoreResult};
 
+pub use self::schema::SCHEMA_VERSION;
+
 /// The ledger's file inside its directory.
 pub const LEDGER_FILE: &str = "ledger.db";
 

@@ -11,7 +11,7 @@ use super::views;
 use crate::store::StoreError;
 
 /// Version of the tables; a file with a higher one is refused.
-pub(super) const SCHEMA_VERSION: u32 = 1;
+pub const SCHEMA_VERSION: u32 = 1;
 
 /// `SLUC`: says that a file is a ledger of ours (`PRAGMA application_id`, shown by `file`).
 const APPLICATION_ID: u32 = 0x534C_5543;
