@@ -5,6 +5,8 @@
 //! gRPC contract and through HTTP.
 
 pub mod grpc;
+pub mod harness;
+pub mod runs;
 pub mod sim;
 pub mod wire;
 pub mod witness;

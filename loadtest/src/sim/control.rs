@@ -2,6 +2,7 @@
 //!
 //! | call | answer |
 //! |---|---|
+//! | `GET /accepted` | number of accepted messages and of outstanding statuses, at no cost |
 //! | `GET /ledger` | totals, per line, refusals by code |
 //! | `GET /ledger/entries` | every accepted message, one JSON object per line |
 //! | `GET /rates?window_ms=10000&from_ns=&to_ns=` | highest second and emptiest window of each line |
@@ -111,6 +112,10 @@ type Answer = Result<serde_json::Value, (u16, String)>;
 async fn respond(core: &Core, path: &str, request: &Request<'_>) -> Answer {
     let number = |name: &str| query(request.target, name).and_then(|value| value.parse::<u64>().ok());
     match (request.method, path) {
+        ("GET", "/accepted") => {
+            let state = core.state.lock();
+            Ok(json!({ "accepted": state.ledger.len(), "outstanding": state.outstanding }))
+        }
         ("GET", "/ledger") => to_json(&records::summary(core)),
         ("GET", "/rates") => {
             let window_ns = number("window_ms").unwrap_or(10_000).max(1) * 1_000_000;

@@ -59,6 +59,8 @@ pub enum Timestamps {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Plan {
+    /// Share of recipients of whom nothing is ever reported.
+    pub silent: f64,
     /// Share of recipients that end as failed.
     pub failed: f64,
     /// Of the failed: share without a `sent` before.
@@ -116,6 +118,7 @@ pub struct Plan {
 impl Default for Plan {
     fn default() -> Self {
         Self {
+            silent: 0.0,
             failed: 0.03,
             failed_first: 0.7,
             conflict: 0.0,
@@ -165,6 +168,12 @@ impl Plan {
         }
     }
 
+    /// Nothing is reported: the send leg alone.
+    #[must_use]
+    pub fn silent() -> Self {
+        Self { silent: 1.0, ..Self::default() }
+    }
+
     /// Everything that a receiver must bear: any order, copies, before the answer, strangers, forgeries.
     #[must_use]
     pub fn rough() -> Self {
@@ -189,6 +198,7 @@ impl Plan {
     /// With a sentence that names the key.
     pub fn validate(&self) -> Result<(), String> {
         let shares = [
+            ("silent", self.silent),
             ("failed", self.failed),
             ("failed_first", self.failed_first),
             ("conflict", self.conflict),
@@ -311,6 +321,10 @@ impl Journey {
             before_answer: dice.hit(plan.before_answer),
             code: dice.between([0, u32::MAX]),
         };
+        if dice.hit(plan.silent) {
+            journey.before_answer = false;
+            return journey;
+        }
         let fails = dice.hit(plan.failed);
         let first = fails && dice.hit(plan.failed_first);
         let mut clock = 0;

@@ -1,0 +1,414 @@
+//! A customer of the server: what tests and runs do through the contract.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use sluice_proto::v1;
+use sluice_proto::v1::campaign_service_client::CampaignServiceClient;
+use sluice_proto::v1::import_service_client::ImportServiceClient;
+use sluice_proto::v1::line_service_client::LineServiceClient;
+use sluice_proto::v1::message_service_client::MessageServiceClient;
+use sluice_proto::v1::template_service_client::TemplateServiceClient;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_stream::wrappers::ReceiverStream;
+
+use super::people;
+use crate::grpc::{Authed, connect};
+use crate::witness::compare::Policy;
+
+/// Rows in a chunk of an import.
+const CHUNK: u32 = 5_000;
+/// Chunks sent ahead of their acknowledgement.
+const AHEAD: usize = 4;
+
+/// A customer with one connection.
+#[derive(Debug, Clone)]
+pub struct Customer {
+    channel: Authed,
+}
+
+/// What a campaign is to be.
+#[derive(Debug, Clone)]
+pub struct CampaignPlan {
+    /// Its id and name.
+    pub id: String,
+    /// The pool.
+    pub pool: String,
+    /// The template.
+    pub template: String,
+    /// The policy.
+    pub policy: Policy,
+    /// In-flight maximum.
+    pub workers: u32,
+    /// Own rate per second.
+    pub rate: Option<u32>,
+    /// Wait for an echo of what is in doubt.
+    pub echo_wait: Duration,
+}
+
+impl CampaignPlan {
+    /// At most once over this pool with this template.
+    #[must_use]
+    pub fn new(id: &str, pool: &str, template: &str) -> Self {
+        Self {
+            id: id.to_owned(),
+            pool: pool.to_owned(),
+            template: template.to_owned(),
+            policy: Policy::AtMostOnce,
+            workers: 256,
+            rate: None,
+            echo_wait: Duration::from_secs(2),
+        }
+    }
+
+    /// With this policy.
+    #[must_use]
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// With this in-flight maximum.
+    #[must_use]
+    pub fn workers(mut self, workers: u32) -> Self {
+        self.workers = workers;
+        self
+    }
+
+    /// With an own rate per second.
+    #[must_use]
+    pub fn rate(mut self, per_second: u32) -> Self {
+        self.rate = Some(per_second);
+        self
+    }
+}
+
+fn duration(time: Duration) -> prost_types::Duration {
+    prost_types::Duration { seconds: time.as_secs() as i64, nanos: time.subsec_nanos() as i32 }
+}
+
+impl Customer {
+    /// Connects.
+    ///
+    /// # Errors
+    /// When the server cannot be reached within ten seconds.
+    pub async fn connect(address: &str, token: &str) -> anyhow::Result<Self> {
+        let channel = connect(address, token, Duration::from_secs(10)).await?;
+        Ok(Self { channel })
+    }
+
+    /// The authenticated channel, for calls that have no helper here.
+    #[must_use]
+    pub fn channel(&self) -> Authed {
+        self.channel.clone()
+    }
+
+    /// The campaign service.
+    #[must_use]
+    pub fn campaigns(&self) -> CampaignServiceClient<Authed> {
+        CampaignServiceClient::new(self.channel.clone())
+    }
+
+    /// The line service.
+    #[must_use]
+    pub fn lines(&self) -> LineServiceClient<Authed> {
+        LineServiceClient::new(self.channel.clone())
+    }
+
+    /// The message service.
+    #[must_use]
+    pub fn messages(&self) -> MessageServiceClient<Authed> {
+        MessageServiceClient::new(self.channel.clone()).max_decoding_message_size(64 << 20)
+    }
+
+    /// The import service.
+    #[must_use]
+    pub fn imports(&self) -> ImportServiceClient<Authed> {
+        ImportServiceClient::new(self.channel.clone())
+    }
+
+    /// The template service.
+    #[must_use]
+    pub fn templates(&self) -> TemplateServiceClient<Authed> {
+        TemplateServiceClient::new(self.channel.clone())
+    }
+
+    /// Creates a Meta line in a pool.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub async fn meta_line(
+        &self,
+        id: &str,
+        pool: &str,
+        account: &str,
+        phone_number_id: &str,
+        ceiling: u32,
+    ) -> anyhow::Result<()> {
+        let identity = v1::sender_identity::Identity::MetaPhoneNumberId(phone_number_id.to_owned());
+        self.line(id, pool, account, v1::Provider::Meta, identity, ceiling).await
+    }
+
+    /// Creates a Twilio SMS line with a number.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub async fn sms_line(
+        &self,
+        id: &str,
+        pool: &str,
+        account: &str,
+        number: &str,
+        ceiling: u32,
+    ) -> anyhow::Result<()> {
+        let identity = v1::sender_identity::Identity::TwilioFromNumber(number.to_owned());
+        self.line(id, pool, account, v1::Provider::TwilioSms, identity, ceiling).await
+    }
+
+    async fn line(
+        &self,
+        id: &str,
+        pool: &str,
+        account: &str,
+        provider: v1::Provider,
+        identity: v1::sender_identity::Identity,
+        ceiling: u32,
+    ) -> anyhow::Result<()> {
+        let request = v1::CreateLineRequest {
+            request_id: format!("line-{id}"),
+            line_id: id.to_owned(),
+            pool_id: pool.to_owned(),
+            account_id: account.to_owned(),
+            provider: provider.into(),
+            sender: Some(v1::SenderIdentity { identity: Some(identity) }),
+            description: String::new(),
+            ceiling_per_second: ceiling,
+            in_flight_max: Some(4_096),
+        };
+        self.lines().create_line(request).await.with_context(|| format!("line {id}"))?;
+        Ok(())
+    }
+
+    /// Puts a WhatsApp template with two body parameters.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub async fn whatsapp_template(&self, id: &str, name: &str) -> anyhow::Result<()> {
+        self.template(v1::Template {
+            template_id: id.to_owned(),
+            kind: v1::TemplateKind::Whatsapp.into(),
+            name: name.to_owned(),
+            language: "en_US".to_owned(),
+            body: "Hello {{1}}, today you save {{2}} on everything.".to_owned(),
+            ..v1::Template::default()
+        })
+        .await
+    }
+
+    /// Puts a free text with two parameters.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub async fn text_template(&self, id: &str) -> anyhow::Result<()> {
+        self.template(v1::Template {
+            template_id: id.to_owned(),
+            kind: v1::TemplateKind::Text.into(),
+            name: id.to_owned(),
+            body: "Hello {{1}}, today you save {{2}} on everything.".to_owned(),
+            ..v1::Template::default()
+        })
+        .await
+    }
+
+    async fn template(&self, template: v1::Template) -> anyhow::Result<()> {
+        let request = v1::PutTemplateRequest {
+            request_id: format!("template-{}", template.template_id),
+            template: Some(template),
+        };
+        self.templates().put_template(request).await.context("template")?;
+        Ok(())
+    }
+
+    /// Creates a draft.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub async fn create(&self, plan: &CampaignPlan) -> anyhow::Result<()> {
+        use v1::delivery_policy::Policy as Said;
+        let policy = match plan.policy {
+            Policy::AtMostOnce => Said::AtMostOnce(v1::AtMostOnce { echo_wait: Some(duration(plan.echo_wait)) }),
+            Policy::AtLeastOnce => Said::AtLeastOnce(v1::AtLeastOnce { grace: Some(duration(plan.echo_wait)) }),
+        };
+        let rate = plan.rate.map(|count| v1::SendRate { count, per: v1::RatePeriod::Second.into(), burst: None });
+        let request = v1::CreateCampaignRequest {
+            request_id: format!("campaign-{}", plan.id),
+            campaign_id: plan.id.clone(),
+            name: plan.id.clone(),
+            settings: Some(v1::CampaignSettings {
+                template_id: plan.template.clone(),
+                pool_id: plan.pool.clone(),
+                rate,
+                workers: Some(plan.workers),
+                delivery_policy: Some(v1::DeliveryPolicy { policy: Some(policy) }),
+                ..v1::CampaignSettings::default()
+            }),
+            ..v1::CreateCampaignRequest::default()
+        };
+        self.campaigns().create_campaign(request).await.with_context(|| format!("campaign {}", plan.id))?;
+        Ok(())
+    }
+
+    /// Imports generated recipients `0..count` of a block.
+    ///
+    /// # Errors
+    /// When the server refuses a chunk or a row, or the stream breaks.
+    pub async fn import(&self, campaign: &str, block: u32, count: u32) -> anyhow::Result<()> {
+        let chunks = (0..count).step_by(CHUNK as usize).map(move |from| {
+            let rows: Vec<_> = (from..count.min(from + CHUNK)).map(|n| people::row(block, n)).collect();
+            (u64::from(from), rows)
+        });
+        self.import_chunks(campaign, "generated", chunks, |_| {}).await
+    }
+
+    /// Imports rows in chunks of `(offset, rows)`, a few ahead of the acknowledgements; `progress` hears how many rows are durable.
+    ///
+    /// # Errors
+    /// When the server refuses a chunk or a row, or the stream breaks.
+    pub async fn import_chunks(
+        &self,
+        campaign: &str,
+        import: &str,
+        chunks: impl Iterator<Item = (u64, Vec<v1::RecipientRow>)> + Send + 'static,
+        mut progress: impl FnMut(u64),
+    ) -> anyhow::Result<()> {
+        let (sender, receiver) = mpsc::channel(AHEAD);
+        let header = v1::ImportRecipientsRequest {
+            part: Some(v1::import_recipients_request::Part::Header(v1::ImportHeader {
+                campaign_id: campaign.to_owned(),
+                import_id: import.to_owned(),
+            })),
+        };
+        sender.send(header).await?;
+        let mut answers = self.imports().import_recipients(ReceiverStream::new(receiver)).await?.into_inner();
+        match answers.message().await?.and_then(|answer| answer.part) {
+            Some(v1::import_recipients_response::Part::Ready(_)) => {}
+            other => bail!("the import was not opened: {other:?}"),
+        }
+        let feeder = tokio::spawn(async move {
+            let mut expected = 0;
+            for (offset, rows) in chunks {
+                expected = offset + rows.len() as u64;
+                let chunk = v1::ImportChunk { row_offset: offset, sha256: people::digest(&rows).into(), rows };
+                let part = Some(v1::import_recipients_request::Part::Chunk(chunk));
+                if sender.send(v1::ImportRecipientsRequest { part }).await.is_err() {
+                    break;
+                }
+            }
+            expected
+        });
+        let mut acked = 0;
+        while let Some(answer) = answers.message().await? {
+            if let Some(v1::import_recipients_response::Part::Ack(ack)) = answer.part {
+                if let Some(row) = ack.refused.first() {
+                    bail!("row {} was refused: {:?}", row.row, row.violations);
+                }
+                acked = ack.acked_rows;
+                progress(acked);
+            }
+        }
+        let expected = feeder.await?;
+        anyhow::ensure!(acked == expected, "{acked} of {expected} rows were acknowledged");
+        Ok(())
+    }
+
+    /// Starts a campaign.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub async fn start(&self, campaign: &str) -> anyhow::Result<()> {
+        let request = v1::StartCampaignRequest { campaign_id: campaign.to_owned(), etag: String::new() };
+        self.campaigns().start_campaign(request).await.with_context(|| format!("start of {campaign}"))?;
+        Ok(())
+    }
+
+    /// Pauses a campaign; returns how many messages were in flight.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub async fn pause(&self, campaign: &str) -> anyhow::Result<u64> {
+        let request = v1::PauseCampaignRequest { campaign_id: campaign.to_owned(), etag: String::new() };
+        let answer = self.campaigns().pause_campaign(request).await.with_context(|| format!("pause of {campaign}"))?;
+        Ok(answer.into_inner().in_flight)
+    }
+
+    /// Resumes a campaign.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub async fn resume(&self, campaign: &str) -> anyhow::Result<()> {
+        let request = v1::ResumeCampaignRequest { campaign_id: campaign.to_owned(), etag: String::new() };
+        self.campaigns().resume_campaign(request).await.with_context(|| format!("resume of {campaign}"))?;
+        Ok(())
+    }
+
+    /// A campaign with its counts.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub async fn get(&self, campaign: &str) -> anyhow::Result<v1::Campaign> {
+        let request = v1::GetCampaignRequest { campaign_id: campaign.to_owned() };
+        let answer = self.campaigns().get_campaign(request).await.with_context(|| format!("campaign {campaign}"))?;
+        answer.into_inner().campaign.with_context(|| format!("campaign {campaign} is empty"))
+    }
+
+    /// A campaign's tally.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub async fn tally(&self, campaign: &str) -> anyhow::Result<v1::Tally> {
+        Ok(self.get(campaign).await?.stats.and_then(|s| s.tally).unwrap_or_default())
+    }
+
+    /// Waits until a condition on a campaign holds.
+    ///
+    /// # Errors
+    /// When it does not within `deadline`; the campaign as it was last seen is part of the message.
+    pub async fn wait(
+        &self,
+        campaign: &str,
+        deadline: Duration,
+        what: &str,
+        holds: impl Fn(&v1::Campaign) -> bool,
+    ) -> anyhow::Result<v1::Campaign> {
+        let end = Instant::now() + deadline;
+        loop {
+            let seen = self.get(campaign).await?;
+            if holds(&seen) {
+                return Ok(seen);
+            }
+            if Instant::now() >= end {
+                bail!("{campaign}: no {what} within {deadline:?}; last seen: {seen:?}");
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Waits until nothing can leave any more.
+    ///
+    /// # Errors
+    /// When that takes longer than `deadline`.
+    pub async fn dispatched(&self, campaign: &str, deadline: Duration) -> anyhow::Result<v1::Campaign> {
+        self.wait(campaign, deadline, "end", |c| {
+            matches!(c.state(), v1::CampaignState::Completed | v1::CampaignState::Cancelled | v1::CampaignState::Failed)
+        })
+        .await
+    }
+}
+
+/// The count of one shown status in a tally.
+#[must_use]
+pub fn shown(tally: &v1::Tally, status: v1::MessageStatus) -> u64 {
+    let found = tally.by_status.iter().find(|c| c.status == status as i32);
+    found.map_or(0, |c| c.count)
+}

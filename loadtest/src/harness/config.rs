@@ -1,0 +1,177 @@
+//! The configuration files of both sides.
+
+use std::fmt::Write as _;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use crate::sim::SimConfig;
+use crate::sim::config::{Header, MetaAccount, MetaLine, MetaTemplate, TwilioAccount, TwilioLine};
+use crate::sim::plan::Plan;
+
+/// The tenant of all runs.
+pub const TENANT: &str = "acme";
+/// The Meta account's name on both sides.
+pub const META: &str = "meta-main";
+/// The Twilio account's name on both sides.
+pub const TWILIO: &str = "twilio-main";
+/// The template that the simulated Meta knows.
+pub const TEMPLATE: &str = "spring_sale";
+/// The HS256 secret of development tokens, for servers on loopback only.
+pub const TOKEN_SECRET: &str = "only-for-runs-on-loopback-0123456789";
+/// The public URL of the webhook endpoint as providers know it; the simulator connects to loopback instead.
+pub const PUBLIC_URL: &str = "https://hooks.example.test";
+
+const META_TOKEN: &str = "simulated-meta-access-token";
+const META_SECRET: &str = "simulated-meta-app-secret";
+const META_VERIFY: &str = "simulated-verify-token";
+const TWILIO_SID: &str = "AC00000000000000000000000000000001";
+const TWILIO_TOKEN: &str = "0123456789abcdef0123456789abcdef";
+
+/// The lines of a run.
+#[derive(Debug, Clone, Default)]
+pub struct Lines {
+    /// Ceilings of Meta lines; the simulator enforces them.
+    pub meta: Vec<u32>,
+    /// Ceilings of Twilio SMS lines.
+    pub sms: Vec<u32>,
+}
+
+impl Lines {
+    /// Meta's phone number id of line `n`.
+    #[must_use]
+    pub fn meta_id(n: usize) -> String {
+        format!("2000000000{n:05}")
+    }
+
+    /// Twilio's sender of line `n`.
+    #[must_use]
+    pub fn sms_id(n: usize) -> String {
+        format!("+1555010{n:04}")
+    }
+}
+
+/// The simulator's configuration for these lines.
+#[must_use]
+pub fn simulator(lines: &Lines, plan: Plan, seed: u64) -> SimConfig {
+    let meta_line = |(n, ceiling): (usize, &u32)| MetaLine {
+        id: Lines::meta_id(n),
+        number: format!("+1555020{n:04}"),
+        ceiling: *ceiling,
+    };
+    let sms_line = |(n, ceiling): (usize, &u32)| TwilioLine { id: Lines::sms_id(n), ceiling: *ceiling };
+    let mut config = SimConfig { seed, plan, ..SimConfig::default() };
+    if !lines.meta.is_empty() {
+        config.meta.push(MetaAccount {
+            account: META.to_owned(),
+            token: META_TOKEN.to_owned(),
+            app_secret: META_SECRET.to_owned(),
+            waba_id: "100000000000001".to_owned(),
+            webhook: None,
+            rate_http: 400,
+            lines: lines.meta.iter().enumerate().map(meta_line).collect(),
+            templates: vec![MetaTemplate {
+                name: TEMPLATE.to_owned(),
+                language: "en_US".to_owned(),
+                header: Header::None,
+                body: 2,
+                body_names: Vec::new(),
+                buttons: Vec::new(),
+            }],
+        });
+    }
+    if !lines.sms.is_empty() {
+        config.twilio.push(TwilioAccount {
+            account: TWILIO.to_owned(),
+            sid: TWILIO_SID.to_owned(),
+            auth_token: TWILIO_TOKEN.to_owned(),
+            api_key: None,
+            api_secret: None,
+            connect: None,
+            lines: lines.sms.iter().enumerate().map(sms_line).collect(),
+            contents: Vec::new(),
+        });
+    }
+    config
+}
+
+/// Where the server listens; ports are 0 at first and kept over restarts.
+#[derive(Debug, Clone)]
+pub struct Ports {
+    /// gRPC.
+    pub grpc: SocketAddr,
+    /// Webhooks.
+    pub webhooks: SocketAddr,
+    /// Metrics and health.
+    pub ops: SocketAddr,
+}
+
+impl Default for Ports {
+    fn default() -> Self {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        Self { grpc: any, webhooks: any, ops: any }
+    }
+}
+
+/// Writes the server's configuration with its secrets into `folder`; `sim` is the simulator's base URL, `extra` is appended.
+///
+/// # Errors
+/// When a file cannot be written.
+pub fn write_server(folder: &Path, sim: &str, lines: &Lines, ports: &Ports, extra: &str) -> std::io::Result<PathBuf> {
+    for (name, secret) in [
+        ("development.secret", TOKEN_SECRET),
+        ("meta.token", META_TOKEN),
+        ("meta.secret", META_SECRET),
+        ("meta.verify", META_VERIFY),
+        ("twilio.token", TWILIO_TOKEN),
+    ] {
+        std::fs::write(folder.join(name), secret)?;
+    }
+    let mut text = format!(
+        r#"data_dir = "data"
+public_base_url = "{PUBLIC_URL}"
+
+[listen]
+grpc = "{}"
+webhooks = "{}"
+ops = "{}"
+
+[auth]
+issuer = "sluice-loadtest"
+audience = "sluice"
+development_secret_file = "development.secret"
+"#,
+        ports.grpc, ports.webhooks, ports.ops
+    );
+    if !lines.meta.is_empty() {
+        let _ = write!(
+            text,
+            r#"
+[accounts.{META}]
+provider = "meta"
+tenants = ["{TENANT}"]
+base_url = "{sim}"
+access_token_file = "meta.token"
+app_secret_file = "meta.secret"
+verify_token_file = "meta.verify"
+"#
+        );
+    }
+    if !lines.sms.is_empty() {
+        let _ = write!(
+            text,
+            r#"
+[accounts.{TWILIO}]
+provider = "twilio"
+tenants = ["{TENANT}"]
+base_url = "{sim}"
+account_sid = "{TWILIO_SID}"
+auth_token_file = "twilio.token"
+"#
+        );
+    }
+    text.push('\n');
+    text.push_str(extra);
+    let path = folder.join("sluice.toml");
+    std::fs::write(&path, text)?;
+    Ok(path)
+}

@@ -1,0 +1,21 @@
+//! What tests, runs and the demo need to have a server and a simulator side by side.
+//!
+//! ```text
+//! process  the `sluice` binary as a child: start, kill -9, SIGTERM, its CPU time and memory
+//! config   the configuration files of both sides
+//! people   generated recipients and CSV files of them
+//! client   a customer: lines, templates, campaigns, imports, waiting
+//! world    all of it together in a directory of its own
+//! ```
+//!
+//! Everything that waits has a deadline; everything that was started ends with its handle.
+
+pub mod client;
+pub mod config;
+pub mod people;
+pub mod process;
+pub mod world;
+
+pub use client::Customer;
+pub use process::ServerProcess;
+pub use world::World;

@@ -1,0 +1,311 @@
+//! A server and a simulator side by side, in a directory of their own.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, Command};
+
+use super::client::Customer;
+use super::config::{self, Lines, META, Ports, TENANT, TOKEN_SECRET, TWILIO};
+use super::process::{ServerProcess, find_binary};
+use crate::grpc::development_token;
+use crate::sim::plan::Plan;
+use crate::sim::{SimConfig, SimHandle};
+use crate::wire::client::once;
+use crate::witness::fetch::{Wanted, check, control_json};
+use crate::witness::report::Report;
+
+/// How long a start may take.
+const START: Duration = Duration::from_secs(30);
+
+/// A simulator in this process, or in one of its own (so that its CPU time stands apart).
+#[derive(Debug)]
+pub enum Simulator {
+    /// In threads of this process.
+    Here(SimHandle),
+    /// In a process of its own; ends with it.
+    Apart {
+        /// The process.
+        child: Child,
+        /// Base URL of the provider APIs.
+        api: String,
+        /// Base URL of the control API.
+        control: String,
+    },
+}
+
+impl Simulator {
+    /// Starts one in a process of its own, from the binary beside this program.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub async fn apart(config: &SimConfig, folder: &Path) -> anyhow::Result<Self> {
+        let path = folder.join("simulator.toml");
+        std::fs::write(&path, toml::to_string(config)?)?;
+        let own = std::env::current_exe()?;
+        let beside = |folder: &Path| folder.join("provider-sim");
+        let binary = [own.parent(), own.parent().and_then(Path::parent)]
+            .into_iter()
+            .flatten()
+            .map(beside)
+            .find(|path| path.is_file())
+            .context("no provider-sim binary beside this program: build it first")?;
+        let mut child = Command::new(binary)
+            .arg("--config")
+            .arg(&path)
+            .arg("--until-stdin-closes")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()?;
+        let output = child.stdout.take().context("no standard output")?;
+        let line = tokio::time::timeout(START, BufReader::new(output).lines().next_line()).await??;
+        let said: serde_json::Value = serde_json::from_str(&line.context("the simulator ended at once")?)?;
+        let url = |name: &str| said[name].as_str().map(|at| format!("http://{at}")).context("an address is missing");
+        Ok(Self::Apart { api: url("api")?, control: url("control")?, child })
+    }
+
+    /// Base URL of the provider APIs.
+    #[must_use]
+    pub fn api(&self) -> String {
+        match self {
+            Self::Here(sim) => sim.api_url(),
+            Self::Apart { api, .. } => api.clone(),
+        }
+    }
+
+    /// Base URL of the control API.
+    #[must_use]
+    pub fn control(&self) -> String {
+        match self {
+            Self::Here(sim) => sim.control_url(),
+            Self::Apart { control, .. } => control.clone(),
+        }
+    }
+
+    /// The simulator in this process, when it is one.
+    #[must_use]
+    pub fn here(&self) -> Option<&SimHandle> {
+        match self {
+            Self::Here(sim) => Some(sim),
+            Self::Apart { .. } => None,
+        }
+    }
+
+    /// Sends JSON to its control API.
+    ///
+    /// # Errors
+    /// When it refuses.
+    pub async fn post(&self, path: &str, body: &serde_json::Value) -> anyhow::Result<()> {
+        let url = format!("{}{path}", self.control());
+        let (status, answer) = once("POST", &url, body.to_string().as_bytes(), START).await?;
+        anyhow::ensure!(status == 200, "{url}: {status} {}", String::from_utf8_lossy(&answer));
+        Ok(())
+    }
+
+    /// Reads JSON from its control API.
+    ///
+    /// # Errors
+    /// When it refuses.
+    pub async fn read(&self, path: &str) -> anyhow::Result<serde_json::Value> {
+        control_json("GET", &format!("{}{path}", self.control()), Duration::from_secs(120)).await
+    }
+
+    /// Number of accepted messages.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn accepted(&self) -> anyhow::Result<u64> {
+        match self {
+            Self::Here(sim) => Ok(sim.accepted()),
+            Self::Apart { .. } => Ok(self.read("/accepted").await?["accepted"].as_u64().unwrap_or(0)),
+        }
+    }
+}
+
+/// What a world is made of.
+#[derive(Debug, Clone)]
+pub struct WorldPlan {
+    /// Its lines.
+    pub lines: Lines,
+    /// How statuses come.
+    pub plan: Plan,
+    /// The seed.
+    pub seed: u64,
+    /// More keys of the server's configuration, as TOML sections.
+    pub extra: String,
+    /// The simulator in a process of its own.
+    pub apart: bool,
+    /// Connections over which each account's webhooks come.
+    pub webhook_connections: usize,
+}
+
+impl Default for WorldPlan {
+    fn default() -> Self {
+        Self {
+            lines: Lines::default(),
+            plan: Plan::default(),
+            seed: 1,
+            extra: String::new(),
+            apart: false,
+            webhook_connections: 64,
+        }
+    }
+}
+
+/// A server and a simulator.
+#[derive(Debug)]
+pub struct World {
+    /// The simulator.
+    pub sim: Simulator,
+    lines: Lines,
+    ports: Ports,
+    extra: String,
+    binary: PathBuf,
+    token: String,
+    server: Option<ServerProcess>,
+    // Last, so that what uses the directory has ended when it is removed.
+    folder: tempfile::TempDir,
+}
+
+impl World {
+    /// Starts both and waits until the server is ready.
+    ///
+    /// # Errors
+    /// When one does not start.
+    pub async fn start(plan: WorldPlan) -> anyhow::Result<Self> {
+        let folder = tempfile::Builder::new().prefix("sluice-").tempdir()?;
+        let mut config = config::simulator(&plan.lines, plan.plan.clone(), plan.seed);
+        config.webhook_connections = plan.webhook_connections;
+        let sim = if plan.apart {
+            Simulator::apart(&config, folder.path()).await?
+        } else {
+            Simulator::Here(SimHandle::start(config)?)
+        };
+        let mut world = Self {
+            sim,
+            lines: plan.lines,
+            ports: Ports::default(),
+            extra: plan.extra,
+            binary: find_binary()?,
+            token: development_token(TOKEN_SECRET, TENANT)?,
+            server: None,
+            folder,
+        };
+        world.start_server().await?;
+        Ok(world)
+    }
+
+    /// Starts the server again on the same data and the same ports, and waits until it is ready.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub async fn start_server(&mut self) -> anyhow::Result<()> {
+        let api = self.sim.api();
+        let config = config::write_server(self.folder.path(), &api, &self.lines, &self.ports, &self.extra)?;
+        let log = self.folder.path().join("server.log");
+        let mut server = ServerProcess::start(&self.binary, &config, &log, START).await?;
+        self.ports = Ports {
+            grpc: server.addresses.grpc.parse()?,
+            webhooks: server.addresses.webhooks.parse()?,
+            ops: server.addresses.ops.parse()?,
+        };
+        let mut targets = serde_json::Map::new();
+        if !self.lines.meta.is_empty() {
+            let url = format!("http://{}/webhooks/meta/{META}", self.ports.webhooks);
+            targets.insert(META.to_owned(), url.into());
+        }
+        if !self.lines.sms.is_empty() {
+            targets.insert(TWILIO.to_owned(), self.ports.webhooks.to_string().into());
+        }
+        self.sim.post("/targets", &targets.into()).await?;
+        server.ready(START).await?;
+        self.server = Some(server);
+        Ok(())
+    }
+
+    /// The running server.
+    ///
+    /// # Errors
+    /// When it is down.
+    pub fn server(&self) -> anyhow::Result<&ServerProcess> {
+        self.server.as_ref().context("the server is down")
+    }
+
+    /// kill -9. The server is down afterwards.
+    ///
+    /// # Errors
+    /// When it was down already, or the system refuses.
+    pub async fn kill(&mut self) -> anyhow::Result<()> {
+        self.server.take().context("the server is down")?.kill().await
+    }
+
+    /// SIGTERM; returns the exit code. The server is down afterwards.
+    ///
+    /// # Errors
+    /// When it was down already, or does not end within `deadline`.
+    pub async fn terminate(&mut self, deadline: Duration) -> anyhow::Result<Option<i32>> {
+        self.server.take().context("the server is down")?.terminate(deadline).await
+    }
+
+    /// Connects a customer.
+    ///
+    /// # Errors
+    /// When the server does not answer.
+    pub async fn customer(&self) -> anyhow::Result<Customer> {
+        Customer::connect(&self.server()?.addresses.grpc, &self.token).await
+    }
+
+    /// Creates all lines (Meta's in pool `wa`, Twilio's in pool `sms`) and the templates `hello` (WhatsApp) and `text` (SMS).
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub async fn furnish(&self, customer: &Customer) -> anyhow::Result<()> {
+        for (n, ceiling) in self.lines.meta.iter().enumerate() {
+            customer.meta_line(&format!("wa-{n}"), "wa", META, &Lines::meta_id(n), *ceiling).await?;
+        }
+        for (n, ceiling) in self.lines.sms.iter().enumerate() {
+            customer.sms_line(&format!("sms-{n}"), "sms", TWILIO, &Lines::sms_id(n), *ceiling).await?;
+        }
+        if !self.lines.meta.is_empty() {
+            customer.whatsapp_template("hello", config::TEMPLATE).await?;
+        }
+        if !self.lines.sms.is_empty() {
+            customer.text_template("text").await?;
+        }
+        Ok(())
+    }
+
+    /// The bearer token of customers.
+    #[must_use]
+    pub fn token(&self) -> &str {
+        &self.token
+    }
+
+    /// The directory of both.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Keeps the directory when the world ends, and says where it is.
+    pub fn keep(&mut self) -> &Path {
+        self.folder.disable_cleanup(true);
+        self.folder.path()
+    }
+
+    /// Waits until all statuses are acknowledged, then compares everything with the simulator's ledger.
+    ///
+    /// # Errors
+    /// When one side cannot be read.
+    pub async fn check(&self, customer: &Customer, mut wanted: Wanted) -> anyhow::Result<Report> {
+        wanted.control = self.sim.control();
+        wanted.quiesce.get_or_insert(Duration::from_secs(60));
+        wanted.strangers = true;
+        check(customer.channel(), &wanted).await
+    }
+}

@@ -1,0 +1,5 @@
+//! Runs with a report: the kill story and the table of figures.
+
+pub mod figures;
+pub mod kill;
+pub mod measure;
