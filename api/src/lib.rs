@@ -4,6 +4,7 @@
 
 pub mod auth;
 pub mod config;
+pub mod grpc;
 pub mod listener;
 pub mod metrics;
 pub mod ops;

@@ -8,6 +8,7 @@ use crate::domain::line::ProviderKind;
 use crate::domain::stage::Shown;
 use crate::domain::tally::Tally;
 use crate::domain::time::UnixMillis;
+use crate::provider::code_row;
 use crate::store::Counts;
 
 /// Failure codes that are listed one by one; the rest is summed up.
@@ -109,7 +110,9 @@ pub(super) fn failures(kind: ProviderKind, counts: &Counts) -> Vec<FailureCount>
         .into_iter()
         .take(FAILURES_MAX)
         .map(|(code, count)| {
-            let (title, class) = ("", "");
+            let row = code_row(kind, code);
+            let title = row.map_or("", |row| row.title);
+            let class = row.map_or("", |row| row.event.class.as_str());
             FailureCount { kind, code: Some(code), title, class, count }
         })
         .collect();

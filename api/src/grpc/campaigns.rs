@@ -1,0 +1,338 @@
+//! Campaigns.
+
+use futures_util::stream::{self, BoxStream, StreamExt as _};
+use sluice_engine::control::{BatchMove, Control, PageRequest, Result as Answer, Update, WatchUntil, Watcher};
+use sluice_engine::domain::ids::TenantId;
+use sluice_proto::v1;
+use sluice_proto::v1::campaign_service_server::CampaignService;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status};
+
+use super::convert::{self, expected, timestamp};
+use super::{Front, enter, status};
+
+impl Front {
+    async fn batch(
+        &self,
+        request: Request<Option<v1::CampaignSelection>>,
+        asked: BatchMove,
+    ) -> Result<Vec<v1::CampaignOutcome>, Status> {
+        let work = move |control: Control, caller: crate::auth::Principal, selection| async move {
+            let outcomes = control.batch(&caller.tenant, convert::selection(selection)?, asked).await?;
+            Ok(outcomes.into_iter().map(convert::outcome).collect())
+        };
+        Ok(self.call(request, work).await?.into_inner())
+    }
+}
+
+#[tonic::async_trait]
+impl CampaignService for Front {
+    async fn create_campaign(
+        &self,
+        request: Request<v1::CreateCampaignRequest>,
+    ) -> Result<Response<v1::CreateCampaignResponse>, Status> {
+        self.call(request, |control, caller, request| async move {
+            let request_id = request.request_id.clone();
+            let spec = convert::campaign_spec(request, &caller.subject)?;
+            let view = control.create_campaign(&caller.tenant, &request_id, spec).await?;
+            Ok(v1::CreateCampaignResponse { campaign: Some(convert::campaign(view)) })
+        })
+        .await
+    }
+
+    async fn get_campaign(
+        &self,
+        request: Request<v1::GetCampaignRequest>,
+    ) -> Result<Response<v1::GetCampaignResponse>, Status> {
+        self.call(request, |control, caller, request| async move {
+            let view = control.campaign(&caller.tenant, &request.campaign_id).await?;
+            Ok(v1::GetCampaignResponse { campaign: Some(convert::campaign(view)) })
+        })
+        .await
+    }
+
+    async fn list_campaigns(
+        &self,
+        request: Request<v1::ListCampaignsRequest>,
+    ) -> Result<Response<v1::ListCampaignsResponse>, Status> {
+        self.call(request, |control, caller, request| async move {
+            let page: PageRequest = convert::page(request.page_size, request.page_token);
+            let page = control.list_campaigns(&caller.tenant, &request.filter, &page).await?;
+            Ok(v1::ListCampaignsResponse {
+                campaigns: page.items.into_iter().map(convert::campaign).collect(),
+                next_page_token: page.next_token,
+                as_of: Some(timestamp(control.now())),
+            })
+        })
+        .await
+    }
+
+    async fn get_tenant_totals(
+        &self,
+        request: Request<v1::GetTenantTotalsRequest>,
+    ) -> Result<Response<v1::GetTenantTotalsResponse>, Status> {
+        self.call(request, |control, caller, _| async move {
+            Ok(convert::tenant_totals(control.tenant_totals(&caller.tenant).await?))
+        })
+        .await
+    }
+
+    async fn update_campaign(
+        &self,
+        request: Request<v1::UpdateCampaignRequest>,
+    ) -> Result<Response<v1::UpdateCampaignResponse>, Status> {
+        self.call(request, |control, caller, request| async move {
+            let (id, version) = (request.campaign_id.clone(), expected(&request.etag)?);
+            let update = convert::campaign_update(request)?;
+            let view = control.update_campaign(&caller.tenant, &id, version, update).await?;
+            Ok(v1::UpdateCampaignResponse { campaign: Some(convert::campaign(view)) })
+        })
+        .await
+    }
+
+    async fn delete_campaign(
+        &self,
+        request: Request<v1::DeleteCampaignRequest>,
+    ) -> Result<Response<v1::DeleteCampaignResponse>, Status> {
+        self.call(request, |control, caller, request| async move {
+            control.delete_campaign(&caller.tenant, &request.campaign_id, expected(&request.etag)?).await?;
+            Ok(v1::DeleteCampaignResponse {})
+        })
+        .await
+    }
+
+    async fn clone_campaign(
+        &self,
+        request: Request<v1::CloneCampaignRequest>,
+    ) -> Result<Response<v1::CloneCampaignResponse>, Status> {
+        self.call(request, |control, caller, request| async move {
+            let copy = control
+                .clone_campaign(
+                    &caller.tenant,
+                    &request.request_id,
+                    &request.source_campaign_id,
+                    request.campaign_id,
+                    request.name,
+                    caller.subject.to_string(),
+                )
+                .await?;
+            Ok(v1::CloneCampaignResponse { campaign: Some(convert::campaign(copy)) })
+        })
+        .await
+    }
+
+    async fn seal_campaign(
+        &self,
+        request: Request<v1::SealCampaignRequest>,
+    ) -> Result<Response<v1::SealCampaignResponse>, Status> {
+        self.call(request, |control, caller, request| async move {
+            let version = expected(&request.etag)?;
+            let view = control.seal_campaign(&caller.tenant, &request.campaign_id, version).await?;
+            Ok(v1::SealCampaignResponse { campaign: Some(convert::campaign(view)) })
+        })
+        .await
+    }
+
+    async fn start_campaign(
+        &self,
+        request: Request<v1::StartCampaignRequest>,
+    ) -> Result<Response<v1::StartCampaignResponse>, Status> {
+        self.call(request, |control, caller, request| async move {
+            let version = expected(&request.etag)?;
+            let view = control.start_campaign(&caller.tenant, &request.campaign_id, version).await?;
+            Ok(v1::StartCampaignResponse { campaign: Some(convert::campaign(view)) })
+        })
+        .await
+    }
+
+    async fn pause_campaign(
+        &self,
+        request: Request<v1::PauseCampaignRequest>,
+    ) -> Result<Response<v1::PauseCampaignResponse>, Status> {
+        self.call(request, |control, caller, request| async move {
+            let version = expected(&request.etag)?;
+            let halted = control.pause_campaign(&caller.tenant, &request.campaign_id, version).await?;
+            let campaign = Some(convert::campaign(halted.campaign));
+            Ok(v1::PauseCampaignResponse { campaign, in_flight: halted.in_flight })
+        })
+        .await
+    }
+
+    async fn resume_campaign(
+        &self,
+        request: Request<v1::ResumeCampaignRequest>,
+    ) -> Result<Response<v1::ResumeCampaignResponse>, Status> {
+        self.call(request, |control, caller, request| async move {
+            let version = expected(&request.etag)?;
+            let view = control.resume_campaign(&caller.tenant, &request.campaign_id, version).await?;
+            Ok(v1::ResumeCampaignResponse { campaign: Some(convert::campaign(view)) })
+        })
+        .await
+    }
+
+    async fn cancel_campaign(
+        &self,
+        request: Request<v1::CancelCampaignRequest>,
+    ) -> Result<Response<v1::CancelCampaignResponse>, Status> {
+        self.call(request, |control, caller, request| async move {
+            let version = expected(&request.etag)?;
+            let halted = control.cancel_campaign(&caller.tenant, &request.campaign_id, version).await?;
+            let campaign = Some(convert::campaign(halted.campaign));
+            Ok(v1::CancelCampaignResponse { campaign, in_flight: halted.in_flight })
+        })
+        .await
+    }
+
+    async fn batch_start_campaigns(
+        &self,
+        request: Request<v1::BatchStartCampaignsRequest>,
+    ) -> Result<Response<v1::BatchStartCampaignsResponse>, Status> {
+        let outcomes = self.batch(request.map(|request| request.selection), BatchMove::Start).await?;
+        Ok(Response::new(v1::BatchStartCampaignsResponse { outcomes }))
+    }
+
+    async fn batch_pause_campaigns(
+        &self,
+        request: Request<v1::BatchPauseCampaignsRequest>,
+    ) -> Result<Response<v1::BatchPauseCampaignsResponse>, Status> {
+        let outcomes = self.batch(request.map(|request| request.selection), BatchMove::Pause).await?;
+        Ok(Response::new(v1::BatchPauseCampaignsResponse { outcomes }))
+    }
+
+    async fn batch_resume_campaigns(
+        &self,
+        request: Request<v1::BatchResumeCampaignsRequest>,
+    ) -> Result<Response<v1::BatchResumeCampaignsResponse>, Status> {
+        let outcomes = self.batch(request.map(|request| request.selection), BatchMove::Resume).await?;
+        Ok(Response::new(v1::BatchResumeCampaignsResponse { outcomes }))
+    }
+
+    async fn batch_cancel_campaigns(
+        &self,
+        request: Request<v1::BatchCancelCampaignsRequest>,
+    ) -> Result<Response<v1::BatchCancelCampaignsResponse>, Status> {
+        let outcomes = self.batch(request.map(|request| request.selection), BatchMove::Cancel).await?;
+        Ok(Response::new(v1::BatchCancelCampaignsResponse { outcomes }))
+    }
+
+    type WatchCampaignStream = BoxStream<'static, Result<v1::WatchCampaignResponse, Status>>;
+
+    async fn watch_campaign(
+        &self,
+        request: Request<v1::WatchCampaignRequest>,
+    ) -> Result<Response<Self::WatchCampaignStream>, Status> {
+        let (caller, request) = enter(request)?;
+        let until = match v1::WatchUntil::try_from(request.until) {
+            Ok(v1::WatchUntil::Unspecified | v1::WatchUntil::Settled) => WatchUntil::Settled,
+            Ok(v1::WatchUntil::Dispatched) => WatchUntil::Dispatched,
+            Err(_) => return Err(Status::invalid_argument("until: is not a value that this server knows")),
+        };
+        let place = Self::place(&self.streams.watches, "watches")?;
+        let watcher = self
+            .control
+            .watch(&caller.tenant, &request.campaign_id, request.max_updates_per_second, until)
+            .await
+            .map_err(|error| status::of(&error))?;
+        // Driven by the reader: the next step is worked out when the one before has been taken.
+        let watch = Watch { watcher, shutdown: self.shutdown.clone(), _place: place };
+        Ok(Response::new(stream::unfold(Some(watch), watch_step).boxed()))
+    }
+
+    async fn recount_campaign(
+        &self,
+        request: Request<v1::RecountCampaignRequest>,
+    ) -> Result<Response<v1::RecountCampaignResponse>, Status> {
+        self.call(request, |control, caller, request| async move {
+            let recount = control.recount(&caller.tenant, &request.campaign_id).await?;
+            Ok(v1::RecountCampaignResponse { recount: Some(convert::recount(recount)) })
+        })
+        .await
+    }
+
+    type RecountTenantStream = BoxStream<'static, Result<v1::RecountTenantResponse, Status>>;
+
+    async fn recount_tenant(
+        &self,
+        request: Request<v1::RecountTenantRequest>,
+    ) -> Result<Response<Self::RecountTenantStream>, Status> {
+        let (caller, _) = enter(request)?;
+        let walk = Walk {
+            control: self.control.clone(),
+            tenant: caller.tenant,
+            ids: Vec::new(),
+            next: Some(None),
+            shutdown: self.shutdown.clone(),
+            _place: Self::place(&self.streams.exports, "exports")?,
+        };
+        Ok(Response::new(stream::unfold(Some(walk), walk_step).boxed()))
+    }
+}
+
+struct Watch {
+    watcher: Watcher,
+    shutdown: CancellationToken,
+    _place: OwnedSemaphorePermit,
+}
+
+async fn watch_step(watch: Option<Watch>) -> Option<(Result<v1::WatchCampaignResponse, Status>, Option<Watch>)> {
+    let mut watch = watch?;
+    let step = tokio::select! {
+        step = watch.watcher.next() => step,
+        () = watch.shutdown.cancelled() => return Some((Err(status::shutting_down()), None)),
+    };
+    let update = match step {
+        Ok(Some(Update::Snapshot(view))) => v1::watch_campaign_response::Update::Snapshot(convert::campaign(*view)),
+        Ok(Some(Update::Change { before, now })) => {
+            v1::watch_campaign_response::Update::Delta(convert::delta(&before, &now))
+        }
+        Ok(None) => return None,
+        Err(error) => return Some((Err(status::of(&error)), None)),
+    };
+    Some((Ok(v1::WatchCampaignResponse { update: Some(update) }), Some(watch)))
+}
+
+/// A walk over all campaigns of a tenant.
+struct Walk {
+    control: Control,
+    tenant: TenantId,
+    /// Of the page at hand, the next one last.
+    ids: Vec<String>,
+    /// Where the next page begins; `None`: there is none.
+    next: Option<Option<Vec<u8>>>,
+    shutdown: CancellationToken,
+    _place: OwnedSemaphorePermit,
+}
+
+async fn walk_step(walk: Option<Walk>) -> Option<(Result<v1::RecountTenantResponse, Status>, Option<Walk>)> {
+    let mut walk = walk?;
+    if walk.shutdown.is_cancelled() {
+        return Some((Err(status::shutting_down()), None));
+    }
+    match walk.recount().await {
+        Ok(None) => None,
+        Ok(Some(recount)) => Some((Ok(v1::RecountTenantResponse { recount: Some(recount) }), Some(walk))),
+        Err(error) => Some((Err(status::of(&error)), None)),
+    }
+}
+
+impl Walk {
+    /// Recounts the next campaign that still exists.
+    async fn recount(&mut self) -> Answer<Option<v1::Recount>> {
+        loop {
+            let Some(id) = self.ids.pop() else {
+                let Some(after) = self.next.take() else { return Ok(None) };
+                let (mut ids, next) = self.control.campaign_ids(&self.tenant, after).await?;
+                ids.reverse();
+                self.ids = ids;
+                self.next = next.map(Some);
+                continue;
+            };
+            match self.control.recount(&self.tenant, &id).await {
+                // Removed since the page was read.
+                Err(sluice_engine::control::Error::NotFound { .. }) => {}
+                result => return result.map(|recount| Some(convert::recount(recount))),
+            }
+        }
+    }
+}

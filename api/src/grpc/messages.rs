@@ -1,0 +1,156 @@
+//! Messages.
+
+use futures_util::stream::{self, BoxStream, StreamExt as _};
+use sluice_engine::control::{Control, Error, MessageKeySpec, ResolveSelection};
+use sluice_engine::domain::ids::TenantId;
+use sluice_proto::v1;
+use sluice_proto::v1::message_service_server::MessageService;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status};
+
+use super::convert::{self, timestamp};
+use super::{Front, enter, status};
+
+#[tonic::async_trait]
+impl MessageService for Front {
+    async fn get_message(
+        &self,
+        request: Request<v1::GetMessageRequest>,
+    ) -> Result<Response<v1::GetMessageResponse>, Status> {
+        self.call(request, |control, caller, request| async move {
+            let key = match request.key {
+                Some(v1::get_message_request::Key::Seq(seq)) => MessageKeySpec::Seq(seq),
+                Some(v1::get_message_request::Key::ExternalId(id)) => MessageKeySpec::ExternalId(id),
+                None => return Err(Error::invalid("key", "is required: seq or external_id")),
+            };
+            let view = control.message(&caller.tenant, &request.campaign_id, &key).await?;
+            Ok(v1::GetMessageResponse { message: Some(convert::message(&request.campaign_id, view)) })
+        })
+        .await
+    }
+
+    async fn list_messages(
+        &self,
+        request: Request<v1::ListMessagesRequest>,
+    ) -> Result<Response<v1::ListMessagesResponse>, Status> {
+        self.call(request, |control, caller, request| async move {
+            let page = convert::page(request.page_size, request.page_token);
+            let id = request.campaign_id;
+            let page = control.list_messages(&caller.tenant, &id, &request.filter, &page).await?;
+            Ok(v1::ListMessagesResponse {
+                messages: page.items.into_iter().map(|view| convert::message(&id, view)).collect(),
+                next_page_token: page.next_token,
+                as_of: Some(timestamp(control.now())),
+            })
+        })
+        .await
+    }
+
+    type ExportMessagesStream = BoxStream<'static, Result<v1::ExportMessagesResponse, Status>>;
+
+    async fn export_messages(
+        &self,
+        request: Request<v1::ExportMessagesRequest>,
+    ) -> Result<Response<Self::ExportMessagesStream>, Status> {
+        let (caller, request) = enter(request)?;
+        let export = Export {
+            control: self.control.clone(),
+            tenant: caller.tenant,
+            campaign: request.campaign_id,
+            filter: request.filter,
+            token: Some(request.resume_token),
+            shutdown: self.shutdown.clone(),
+            _place: Self::place(&self.streams.exports, "exports")?,
+        };
+        // Driven by the reader: a batch is read when the one before has been taken.
+        Ok(Response::new(stream::unfold(Some(export), export_step).boxed()))
+    }
+
+    async fn list_in_doubt(
+        &self,
+        request: Request<v1::ListInDoubtRequest>,
+    ) -> Result<Response<v1::ListInDoubtResponse>, Status> {
+        self.call(request, |control, caller, request| async move {
+            let page = convert::page(request.page_size, request.page_token);
+            let id = request.campaign_id;
+            let page = control.list_in_doubt(&caller.tenant, &id, &page).await?;
+            Ok(v1::ListInDoubtResponse {
+                messages: page.items.into_iter().map(|view| convert::message(&id, view)).collect(),
+                next_page_token: page.next_token,
+                as_of: Some(timestamp(control.now())),
+            })
+        })
+        .await
+    }
+
+    async fn resolve_messages(
+        &self,
+        request: Request<v1::ResolveMessagesRequest>,
+    ) -> Result<Response<v1::ResolveMessagesResponse>, Status> {
+        self.call(request, |control, caller, request| async move {
+            let decision = convert::decision(request.resolution)?;
+            let selection = match request.by {
+                Some(v1::resolve_messages_request::By::Seqs(seqs)) => ResolveSelection::Seqs(seqs.seqs),
+                Some(v1::resolve_messages_request::By::Filter(filter)) => ResolveSelection::Filter(filter),
+                None => return Err(Error::invalid("by", "is required: seqs or a filter")),
+            };
+            let resolved = control.resolve(&caller.tenant, &request.campaign_id, selection, decision).await?;
+            Ok(v1::ResolveMessagesResponse {
+                resolved: resolved.resolved,
+                unresolved: resolved.unresolved.into_iter().map(convert::unresolved).collect(),
+                as_of: Some(timestamp(resolved.as_of)),
+            })
+        })
+        .await
+    }
+
+    async fn list_orphans(
+        &self,
+        request: Request<v1::ListOrphansRequest>,
+    ) -> Result<Response<v1::ListOrphansResponse>, Status> {
+        self.call(request, |control, caller, request| async move {
+            let page = convert::page(request.page_size, request.page_token);
+            let page = control.list_orphans(&caller.tenant, &request.account_id, &page).await?;
+            Ok(v1::ListOrphansResponse {
+                orphans: page.items.into_iter().map(|event| convert::orphan(&control, event)).collect(),
+                next_page_token: page.next_token,
+                as_of: Some(timestamp(control.now())),
+            })
+        })
+        .await
+    }
+}
+
+/// An export under way.
+struct Export {
+    control: Control,
+    tenant: TenantId,
+    campaign: String,
+    filter: String,
+    /// Where the next batch begins; `None`: the last one was sent.
+    token: Option<String>,
+    shutdown: CancellationToken,
+    _place: OwnedSemaphorePermit,
+}
+
+async fn export_step(export: Option<Export>) -> Option<(Result<v1::ExportMessagesResponse, Status>, Option<Export>)> {
+    let mut export = export?;
+    let token = export.token.take()?;
+    if export.shutdown.is_cancelled() {
+        return Some((Err(status::shutting_down()), None));
+    }
+    let Export { control, tenant, campaign, filter, .. } = &export;
+    match control.export_messages(tenant, campaign, filter, &token).await {
+        Err(error) => Some((Err(status::of(&error)), None)),
+        Ok(page) => {
+            let batch = v1::ExportMessagesResponse {
+                messages: page.items.into_iter().map(|view| convert::message(campaign, view)).collect(),
+                resume_token: page.next_token.clone(),
+                as_of: Some(timestamp(control.now())),
+            };
+            export.token = Some(page.next_token).filter(|token| !token.is_empty());
+            Some((Ok(batch), Some(export)))
+        }
+    }
+}

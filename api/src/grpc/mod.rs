@@ -1,0 +1,76 @@
+//! The gRPC front: maps between the contract and the façade, and nothing more.
+//!
+//! One file per service; `convert` holds the mapping of types, `status` that of errors, `server` the limits and the transport.
+//! Every unary call runs in a task of its own, so that a caller who hangs up half-way leaves nothing half-told.
+
+mod admin;
+mod admission;
+mod campaigns;
+mod convert;
+mod imports;
+mod lines;
+mod messages;
+mod server;
+mod status;
+mod templates;
+
+pub use server::{GrpcLimits, GrpcParts, ServerInfo, serve};
+
+use std::sync::Arc;
+
+use sluice_engine::control::{self, Control, detached};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status};
+
+use crate::auth::Principal;
+
+/// What every service works with. Cheap to clone.
+#[derive(Clone)]
+struct Front {
+    control: Control,
+    shutdown: CancellationToken,
+    streams: Arc<Streams>,
+}
+
+/// Places for long-lived streams; each kind has its own, so that watchers cannot keep importers out.
+struct Streams {
+    watches: Arc<Semaphore>,
+    imports: Arc<Semaphore>,
+    exports: Arc<Semaphore>,
+}
+
+impl Front {
+    /// Runs one unary call to its end, whether or not the caller waits for it.
+    async fn call<Q, A, F>(
+        &self,
+        request: Request<Q>,
+        work: impl FnOnce(Control, Principal, Q) -> F,
+    ) -> Result<Response<A>, Status>
+    where
+        F: Future<Output = control::Result<A>> + Send + 'static,
+        A: Send + 'static,
+    {
+        let (caller, request) = enter(request)?;
+        match detached(work(self.control.clone(), caller, request)).await {
+            Ok(answer) => Ok(Response::new(answer)),
+            Err(error) => Err(status::of(&error)),
+        }
+    }
+
+    /// A place for a stream, held as long as the stream is.
+    fn place(of: &Arc<Semaphore>, what: &str) -> Result<OwnedSemaphorePermit, Status> {
+        Arc::clone(of)
+            .try_acquire_owned()
+            .map_err(|_| status::too_much(&format!("too many {what} are under way: try again later")))
+    }
+}
+
+/// The verified caller and the message. The layer before the services put the caller there; without it nobody is let in.
+fn enter<Q>(mut request: Request<Q>) -> Result<(Principal, Q), Status> {
+    let caller = request
+        .extensions_mut()
+        .remove::<Principal>()
+        .ok_or_else(|| Status::unauthenticated("a bearer token is required in the `authorization` metadata"))?;
+    Ok((caller, request.into_inner()))
+}
