@@ -3,11 +3,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use serde::Deserialize;
-
 /// The `[auth]` section of the configuration. At least one of `jwks_file`, `public_key_file` and `development_secret` is needed.
-#[derive(Clone, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Clone)]
 pub struct AuthConfig {
     /// The issuer (`iss`) that tokens must name exactly. Required.
     pub issuer: String,

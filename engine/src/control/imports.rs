@@ -107,7 +107,7 @@ impl Control {
                 StoreError::NotFound(_) => Error::not_found("campaign", &*session.campaign_id),
                 other => other.into(),
             })?;
-        Ok(ChunkAck { acked_rows: appended.next_row, stored, refused, repeated: appended.repeated })
+        Ok(ChunkAck { acked_rows: acked_rows.max(appended.next_row), stored, refused, repeated: appended.repeated })
     }
 
     /// One import.

@@ -23,6 +23,11 @@ mod stats;
 mod templates;
 mod watch;
 
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 

@@ -72,11 +72,6 @@ pub struct Stats {
 impl Stats {
     /// The figures of `campaign` at `now`, from its counts in the store and what its actor published.
     pub(super) fn of(campaign: &Campaign, tally: Tally, progress: Option<&Progress>, now: UnixMillis) -> Self {
-        // The segments' tallies are made at the seal; before it every recipient is untouched.
-        let tally = match &campaign.sealed {
-            Some(_) => tally,
-            None => Tally::untouched(campaign.recipients, campaign.end),
-        };
         let remaining = tally.count(Shown::Pending);
         let rate_now = progress.filter(|_| campaign.state.is_live()).map_or(0.0, |progress| progress.rate_now);
         Self {
