@@ -26,6 +26,22 @@ pub(crate) trait Factory: Send + Sync {
 macro_rules! every_promise {
     ($factory:expr) => {
         $crate::store::conformance::every_promise! { $factory =>
+            records::a_campaign_is_created_once_for_one_request,
+            records::campaigns_change_only_from_the_version_seen,
+            records::the_stores_own_fields_are_kept,
+            records::campaigns_are_listed_newest_first_by_filter_and_page,
+            records::a_deleted_campaign_leaves_nothing_and_its_key_is_not_used_again,
+            records::a_line_brings_its_pool_and_its_sender_is_unique,
+            records::pools_keep_their_kind,
+            records::templates_have_versions,
+            records::another_tenants_ids_are_unknown,
+            records::everything_outlives_a_restart,
+            imports::chunks_are_appended_in_order_and_safe_to_repeat,
+            imports::an_import_goes_into_a_draft_only,
+            imports::refused_rows_are_listed_in_pages,
+            imports::duplicates_are_refused_at_the_seal_with_both_rows_named,
+            imports::sealing_again_gives_the_same_and_the_digest_is_of_the_list,
+            imports::an_empty_list_cannot_be_sealed,
             way::a_window_gives_untried_recipients_in_order,
             way::a_message_goes_its_way_and_the_tally_with_it,
             way::entries_that_do_not_fit_are_told_apart,
@@ -35,6 +51,15 @@ macro_rules! every_promise {
             way::an_ended_campaign_sends_only_what_was_decided_to_be_sent_again,
             way::facts_of_every_attempt_are_kept,
             way::an_old_attempts_echo_is_applied_to_it,
+            counts::failures_are_counted_by_the_code_that_is_shown,
+            counts::the_recount_equals_what_is_kept,
+            counts::a_tenants_totals_are_the_sum_of_its_campaigns,
+            counts::messages_are_listed_by_filter_and_page,
+            events::parked_events_wait_move_and_are_counted,
+            events::the_same_event_is_parked_once,
+            events::provider_ids_are_found_on_the_accounts_lines,
+            events::inbound_events_are_kept,
+            model::random_entries_end_as_in_a_plain_model,
         }
     };
     ($factory:expr => $($room:ident :: $promise:ident,)*) => {

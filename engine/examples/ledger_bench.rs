@@ -1,0 +1,199 @@
+//! Measures the embedded ledger alone: import, seal, and the life cycle of each message (intent, accepted, sent, delivered, read).
+//!
+//! `cargo run --release --example ledger_bench -- [recipients] [entries a call] [lag in messages] [synced|unsynced] [messages held]`
+//!
+//! `lag` is how many messages behind its send each of the three reports comes: 0 at once, a large number spreads them. Prints rates
+//! and the CPU time of the whole process per row or transition (Linux).
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use sluice_engine::domain::campaign::{Campaign, CampaignState, Settings};
+use sluice_engine::domain::ids::{
+    CampaignId, CampaignKey, ImportId, LineKey, MessageKey, PoolId, TemplateId, TenantId,
+};
+use sluice_engine::domain::message::{Event, Reported};
+use sluice_engine::domain::time::{Clock, UnixMillis};
+use sluice_engine::store::embedded::{EmbeddedConfig, EmbeddedStore};
+use sluice_engine::store::{Entry, ImportChunk, NewRecipient, Store};
+
+type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+/// Calls under way at once, as many sources feed the ledger.
+const CALLS_AT_ONCE: usize = 4;
+
+fn main() -> Outcome<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    runtime.block_on(bench())
+}
+
+async fn bench() -> Outcome<()> {
+    let mut args = std::env::args().skip(1);
+    let mut number = |default: u32| args.next().map_or(Ok(default), |text| text.parse());
+    let (recipients, entries, lag) = (number(200_000)?, number(1_000)?, number(5_000)?);
+    let synced = args.next().is_none_or(|text| text != "unsynced");
+    let held = args.next().map_or(Ok(None), |text| text.parse().map(Some))?;
+    let dir = std::env::temp_dir().join(format!("sluice-ledger-bench-{}", std::process::id()));
+    let mut config = EmbeddedConfig::new(&dir);
+    config.synced = synced;
+    config.messages_held_max = held.unwrap_or(config.messages_held_max);
+    let store = EmbeddedStore::open(config, Clock::system())?;
+    let key = store.create_campaign(campaign()?, None).await?.record.key;
+
+    let watch = Watch::start();
+    for first in (0..recipients).step_by(CALLS_AT_ONCE * 1_000) {
+        for offset in (first..recipients.min(first + 4_000)).step_by(1_000) {
+            store.append_recipients(chunk(key, offset, 1_000.min(recipients - offset))?).await?;
+        }
+    }
+    watch.print("import", u64::from(recipients));
+    let watch = Watch::start();
+    store.seal(key, UnixMillis(1)).await?;
+    watch.print("seal", u64::from(recipients));
+
+    let before = store.counters();
+    let watch = Watch::start();
+    let mut calls = Vec::new();
+    let mut sent: u64 = 0;
+    let mut batch = Vec::with_capacity(entries as usize);
+    // Every message moves five times: as it is sent, and `lag` messages behind each of its stages the next.
+    let steps = u64::from(recipients) + 3 * u64::from(lag);
+    for step in 0..steps {
+        for (stage, behind) in [(0, 0), (1, 0), (2, lag), (3, 2 * lag), (4, 3 * lag)] {
+            let Some(seq) = step.checked_sub(u64::from(behind)).filter(|seq| *seq < u64::from(recipients)) else {
+                continue;
+            };
+            let seq = u32::try_from(seq)?;
+            batch.push(Entry { key: MessageKey { campaign: key, seq }, event: event(stage, seq) });
+            sent += 1;
+        }
+        if batch.len() >= entries as usize || step + 1 == steps {
+            let (store, entries) = (Arc::clone(&store), std::mem::take(&mut batch));
+            calls.push(tokio::spawn(async move { store.commit(entries).await }));
+            if calls.len() >= CALLS_AT_ONCE {
+                calls.remove(0).await??;
+            }
+        }
+    }
+    for call in calls {
+        call.await??;
+    }
+    watch.print("transitions", sent);
+    let after = store.counters();
+    let commits = after.commits - before.commits;
+    println!(
+        "commits {commits}, entries a commit {}, checkpoints {}",
+        sent / commits.max(1),
+        after.checkpoints - before.checkpoints
+    );
+
+    let watch = Watch::start();
+    let (kept, counted) = store.recount(key).await?;
+    watch.print("recount", u64::from(recipients));
+    println!(
+        "tally = recount: {}; {} bytes on disk, peak RSS {} kB",
+        kept == counted,
+        store.health().bytes,
+        peak_rss_kb()
+    );
+    store.close().await?;
+    std::fs::remove_dir_all(dir)?;
+    Ok(())
+}
+
+fn event(stage: u8, seq: u32) -> Event {
+    let at = UnixMillis(1_700_000_000_000 + i64::from(seq));
+    let report = |what| Event::Report {
+        attempt: 1,
+        at,
+        what,
+        provider_at: Some(1_700_000_000),
+        provider_id: None,
+        failure: None,
+    };
+    match stage {
+        0 => Event::Intent { attempt: 1, line: LineKey(1), at },
+        1 => Event::Accepted { attempt: 1, at, provider_id: format!("wamid.HBgLMTU1NTAxMDA{seq:020}ERgSQjE2").into() },
+        2 => report(Reported::Sent),
+        3 => report(Reported::Delivered),
+        _ => report(Reported::Read),
+    }
+}
+
+fn chunk(campaign: CampaignKey, offset: u32, rows: u32) -> Outcome<ImportChunk> {
+    let recipients = (offset..offset + rows).map(|row| NewRecipient {
+        row: u64::from(row),
+        address: format!("+999{row:09}").into(),
+        external_id: None,
+        params: format!("[\"Name {row}\",\"Code {row}\"]").into(),
+    });
+    let recipients = recipients.collect();
+    let (import, offset, at) = (ImportId::new("list")?, u64::from(offset), UnixMillis(1));
+    Ok(ImportChunk { campaign, import, offset, rows, digest: [0; 32], recipients, refused: Vec::new(), at })
+}
+
+fn campaign() -> Outcome<Campaign> {
+    Ok(Campaign {
+        key: CampaignKey(0),
+        tenant: TenantId::new("bench")?,
+        id: CampaignId::new("bench")?,
+        version: 0,
+        name: String::new(),
+        description: String::new(),
+        labels: std::collections::BTreeMap::new(),
+        created_by: String::new(),
+        created_at: UnixMillis(0),
+        updated_at: UnixMillis(0),
+        state: CampaignState::Draft,
+        hold: None,
+        pool: PoolId::new("main")?,
+        template: TemplateId::new("hello")?,
+        template_version: 1,
+        template_definition: "{}".into(),
+        settings: Settings::default(),
+        recipients: 0,
+        refused: 0,
+        next_seq: 0,
+        sealed: None,
+        started_at: None,
+        ended_at: None,
+        settled_at: None,
+        end: None,
+    })
+}
+
+struct Watch {
+    begun: SystemTime,
+    cpu: Duration,
+}
+
+impl Watch {
+    fn start() -> Self {
+        Self { begun: SystemTime::now(), cpu: cpu_time() }
+    }
+
+    #[allow(clippy::cast_precision_loss)]
+    fn print(&self, what: &str, count: u64) {
+        let took = self.begun.elapsed().unwrap_or_default().as_secs_f64();
+        let cpu = (cpu_time() - self.cpu).as_secs_f64();
+        println!(
+            "{what:<12} {count:>9} in {took:6.2} s = {:>9.0}/s, {:5.2} µs CPU each",
+            count as f64 / took,
+            cpu * 1e6 / count as f64
+        );
+    }
+}
+
+/// User and system time of the process so far, from `/proc` (clock ticks of 10 ms).
+fn cpu_time() -> Duration {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
+    let ticks = |i: usize| fields.get(i).and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
+    Duration::from_millis(10 * (ticks(11) + ticks(12)))
+}
+
+fn peak_rss_kb() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or_default();
+    line.trim().trim_end_matches(" kB").parse().unwrap_or(0)
+}
