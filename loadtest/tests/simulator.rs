@@ -259,7 +259,8 @@ async fn what_twilio_refuses_is_refused() {
     let (to, from) = (("To", "+999000000001"), ("From", "+15550100002"));
     let body = ("Body", "x");
     let long = "x".repeat(1601);
-    let cases: Vec<(Vec<(&str, &str)>, u16, u64)> = vec![
+    type Fields<'a> = Vec<(&'a str, &'a str)>;
+    let cases: Vec<(Fields<'_>, u16, u64)> = vec![
         (vec![from, body], 400, 21_604),
         (vec![("To", "12"), from, body], 400, 21_211),
         (vec![to, body], 400, 21_603),

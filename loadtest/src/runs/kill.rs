@@ -235,7 +235,7 @@ async fn refill(
             continue;
         }
         let number = all.len() as u32;
-        let (pool, template) = if (number / 2) % 2 == 0 { ("wa", "hello") } else { ("sms", "text") };
+        let (pool, template) = if (number / 2).is_multiple_of(2) { ("wa", "hello") } else { ("sms", "text") };
         let campaign = CampaignPlan::new(&format!("kill-{number:03}"), pool, template).policy(policy).workers(WORKERS);
         customer.create(&campaign).await?;
         customer.import(&campaign.id, number, RECIPIENTS).await?;

@@ -2,11 +2,14 @@
 
 use std::borrow::Cow;
 
+/// A decoded name and its value.
+pub type Pair<'a> = (Cow<'a, str>, Cow<'a, str>);
+
 /// Parses a form into decoded pairs, in order, repeated names and empty values kept.
 ///
 /// # Errors
 /// When a percent escape is broken or the decoded bytes are not UTF-8.
-pub fn parse(body: &[u8]) -> Result<Vec<(Cow<'_, str>, Cow<'_, str>)>, &'static str> {
+pub fn parse(body: &[u8]) -> Result<Vec<Pair<'_>>, &'static str> {
     let body = std::str::from_utf8(body).map_err(|_| "form is not UTF-8")?;
     let mut pairs = Vec::with_capacity(12);
     for part in body.split('&').filter(|part| !part.is_empty()) {

@@ -125,10 +125,9 @@ pub fn check<'a>(account: &TwilioAccount, content_type: Option<&str>, raw: &'a [
     if let Some(callback) = &fields.callback {
         check_callback(callback)?;
     }
-    if let Some(seconds) = &fields.validity {
-        if !seconds.parse().is_ok_and(|s: u32| (1..=36_000).contains(&s)) {
-            return Err(problem(21_624, "'ValidityPeriod' must be between 1 and 36000."));
-        }
+    let lasting = |seconds: &str| seconds.parse().is_ok_and(|s: u32| (1..=36_000).contains(&s));
+    if fields.validity.as_deref().is_some_and(|seconds| !lasting(seconds)) {
+        return Err(problem(21_624, "'ValidityPeriod' must be between 1 and 36000."));
     }
     Ok(Checked {
         recipient,

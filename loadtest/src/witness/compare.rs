@@ -236,10 +236,8 @@ impl Comparison {
                 self.differences.note(Kind::WrongProviderId, words);
             }
         }
-        let accepted_without = message
-            .attempts
-            .iter()
-            .find(|a| a.phase == Phase::Accepted && !found.iter().any(|(_, other)| other.number == a.number));
+        let accepted_without =
+            message.attempts.iter().find(|a| a.accepted && !found.iter().any(|(_, other)| other.number == a.number));
         if let Some(attempt) = accepted_without {
             let words = || format!("{}: attempt {} is accepted, but not in the ledger", where_(), attempt.number);
             self.differences.note(Kind::Lost, words);

@@ -20,7 +20,8 @@ fn entry(n: u32, bits: u8) -> Entry {
 }
 
 fn attempt(number: u32, correlation: &str, phase: Phase, id: &str) -> Attempt {
-    Attempt { number, correlation: correlation.to_owned(), phase, provider_id: id.to_owned() }
+    let accepted = phase == Phase::Accepted;
+    Attempt { number, correlation: correlation.to_owned(), phase, accepted, provider_id: id.to_owned() }
 }
 
 /// A truthful message about `entry(n, bits)`.
@@ -188,6 +189,7 @@ fn a_doubt_is_fine_while_no_status_is_known_and_not_after() {
         let mut said = message(0, 0);
         said.shown = Shown::Unconfirmed;
         said.attempts[0].phase = Phase::Unconfirmed;
+        said.attempts[0].accepted = false;
         said.attempts[0].provider_id.clear();
         let found = compare(vec![unanswered], &[said]);
         assert!(found.is_empty(), "{found:?}");

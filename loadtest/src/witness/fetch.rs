@@ -254,11 +254,12 @@ pub fn exported(message: v1::Message) -> Exported {
             v1::AttemptPhase::Intent => Phase::Intent,
             v1::AttemptPhase::Withdrawn => Phase::Withdrawn,
             v1::AttemptPhase::Accepted => Phase::Accepted,
-            v1::AttemptPhase::Refused => Phase::Refused,
+            v1::AttemptPhase::Failed => Phase::Failed,
             v1::AttemptPhase::InDoubt => Phase::InDoubt,
             v1::AttemptPhase::Unconfirmed => Phase::Unconfirmed,
             v1::AttemptPhase::Unspecified => Phase::Unknown,
         },
+        accepted: attempt.accepted_time.is_some(),
         correlation: attempt.correlation_id,
         provider_id: attempt.provider_message_id,
     };

@@ -77,8 +77,8 @@ pub enum Phase {
     Withdrawn,
     /// Accepted by the provider.
     Accepted,
-    /// Refused, or nothing reached the provider.
-    Refused,
+    /// Refused, reported as failed, or nothing reached the provider.
+    Failed,
     /// Outcome unknown.
     InDoubt,
     /// Outcome unknown, no longer awaited.
@@ -96,6 +96,8 @@ pub struct Attempt {
     pub correlation: String,
     /// Where it is.
     pub phase: Phase,
+    /// The server says that the provider accepted it.
+    pub accepted: bool,
     /// The provider's id, empty when not known.
     pub provider_id: String,
 }
@@ -152,7 +154,7 @@ impl Counts {
         for (place, stage) in (3..=5).enumerate() {
             self.reached[place] += u64::from(message.reached >= stage);
         }
-        self.accepted += u64::from(message.attempts.iter().any(|a| a.phase == Phase::Accepted));
+        self.accepted += u64::from(message.attempts.iter().any(|a| a.accepted));
         self.conflicts += u64::from(message.conflict);
         self.doubles += u64::from(message.double);
     }
