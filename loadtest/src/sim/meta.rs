@@ -221,7 +221,9 @@ fn check_template(account: &MetaAccount, sent: &Template<'_>) -> Result<(), Prob
     let mut body = None;
     let mut buttons: Vec<(u8, &Component<'_>)> = Vec::new();
     for component in &sent.components {
-        let twice = match component.kind.as_ref() {
+        // Types are written in small letters or capitals; both are accepted.
+        let kind = component.kind.to_ascii_lowercase();
+        let twice = match kind.as_str() {
             "header" => header.replace(component).is_some(),
             "body" => body.replace(component).is_some(),
             "button" => {
@@ -272,7 +274,7 @@ fn check_header(known: &MetaTemplate, sent: Option<&Component<'_>>) -> Result<()
     let (word, Some(given)) = media else {
         return Err(Problem::new(400, 132_012, format!("header: expected {}", media.0)));
     };
-    if parameter.kind != word || given.id.is_some() == given.link.is_some() {
+    if !parameter.kind.eq_ignore_ascii_case(word) || given.id.is_some() == given.link.is_some() {
         return Err(Problem::new(400, 132_012, format!("header: expected {word} with id or link")));
     }
     Ok(())
@@ -307,7 +309,7 @@ fn check_body(known: &MetaTemplate, sent: Option<&Component<'_>>) -> Result<(), 
 }
 
 fn check_text(place: &str, parameter: &Parameter<'_>) -> Result<(), Problem> {
-    if parameter.kind != "text" {
+    if !parameter.kind.eq_ignore_ascii_case("text") {
         return Err(Problem::new(400, 132_012, format!("{place}: expected text, got {}", parameter.kind)));
     }
     match parameter.text.as_deref() {
@@ -329,7 +331,9 @@ fn check_buttons(known: &MetaTemplate, sent: &[(u8, &Component<'_>)]) -> Result<
             let details = format!("buttons: button at index {} requires a parameter", button.index);
             return Err(Problem::new(400, 131_008, details));
         };
-        if component.sub_type.as_deref() != Some(&button.sub_type) || component.parameters.len() != 1 {
+        if !component.sub_type.as_deref().is_some_and(|t| t.eq_ignore_ascii_case(&button.sub_type))
+            || component.parameters.len() != 1
+        {
             return Err(Problem::new(400, 132_012, format!("buttons: expected one {} parameter", button.sub_type)));
         }
         let parameter = &component.parameters[0];
@@ -338,7 +342,7 @@ fn check_buttons(known: &MetaTemplate, sent: &[(u8, &Component<'_>)]) -> Result<
             "copy_code" => ("coupon_code", &parameter.coupon_code),
             _ => ("text", &parameter.text),
         };
-        if parameter.kind != kind || value.as_deref().is_none_or(str::is_empty) {
+        if !parameter.kind.eq_ignore_ascii_case(kind) || value.as_deref().is_none_or(str::is_empty) {
             return Err(Problem::new(400, 132_012, format!("buttons: expected {kind}")));
         }
     }
