@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use clap::{Args, Parser, Subcommand};
 use sluice_loadtest::grpc::connect;
 use sluice_loadtest::runs::figures::{self, Size, Which};
+use sluice_loadtest::runs::floor;
 use sluice_loadtest::runs::kill::{self, KillPlan};
 use sluice_loadtest::sim::{SimConfig, SimHandle};
 use sluice_loadtest::witness::fetch::{Wanted, check};
@@ -56,6 +57,15 @@ enum Command {
         /// Prints JSON.
         #[arg(long)]
         json: bool,
+    },
+    /// Measures what the same messages cost without an engine: a bare client and a bare receiver against the simulator.
+    Floor {
+        /// Messages.
+        #[arg(long, default_value_t = 100_000)]
+        messages: u32,
+        /// Connections that send.
+        #[arg(long, default_value_t = 64)]
+        connections: u32,
     },
     /// Runs the provider simulator (see `provider-sim --help` for a binary with more options).
     Sim {
@@ -152,6 +162,16 @@ async fn run(command: Command) -> anyhow::Result<bool> {
                 print!("{}", figures::table(&taken));
             }
             Ok(taken.iter().all(|figure| figure.ok))
+        }
+        Command::Floor { messages, connections } => {
+            for batch in [1, 10, 100] {
+                let floor = floor::run(messages, batch, connections).await?;
+                println!(
+                    "{batch:>4} statuses per POST: {:>7.0} msg/s, floor {:.1} µs/msg, simulator {:.1} µs/msg",
+                    floor.rate, floor.floor_us, floor.sim_us
+                );
+            }
+            Ok(true)
         }
         Command::Sim { config } => {
             let sim = SimHandle::start(SimConfig::read(&config)?)?;

@@ -21,8 +21,10 @@ pub const TOKEN_SECRET: &str = "only-for-runs-on-loopback-0123456789";
 /// The public URL of the webhook endpoint as providers know it; the simulator connects to loopback instead.
 pub const PUBLIC_URL: &str = "https://hooks.example.test";
 
-const META_TOKEN: &str = "simulated-meta-access-token";
-const META_SECRET: &str = "simulated-meta-app-secret";
+/// The access token of the simulated Meta account.
+pub const META_TOKEN: &str = "simulated-meta-access-token";
+/// Its app secret.
+pub const META_SECRET: &str = "simulated-meta-app-secret";
 const META_VERIFY: &str = "simulated-verify-token";
 const TWILIO_SID: &str = "AC00000000000000000000000000000001";
 const TWILIO_TOKEN: &str = "0123456789abcdef0123456789abcdef";

@@ -52,7 +52,11 @@ impl Stopwatch {
     }
 }
 
-async fn sim_cpu(sim: &Simulator) -> anyhow::Result<u64> {
+/// CPU time that the simulator has used, in nanoseconds.
+///
+/// # Errors
+/// When it does not answer.
+pub async fn sim_cpu(sim: &Simulator) -> anyhow::Result<u64> {
     Ok(sim.read("/cpu").await?["cpu_ns"].as_u64().unwrap_or(0))
 }
 
