@@ -2,6 +2,7 @@
 //!
 //! Everything that decides lives in `sluice_engine`; this crate maps between the world and the engine.
 
+pub mod assembly;
 pub mod auth;
 pub mod config;
 pub mod grpc;

@@ -88,7 +88,7 @@ async fn doubts_are_decided_by_filter() {
     }
     let at = bench.control.now();
     for seq in 0..5 {
-        bench.apply(&view, seq, Event::DoubtExpired { at, resend: false }).await;
+        bench.apply(&view, seq, Event::DoubtExpired { at, resend_up_to: None }).await;
     }
     let filter = |text: &str| ResolveSelection::Filter(text.to_owned());
     assert_eq!(fields(resolve(&bench, filter(" "), Decision::ConfirmSent).await), ["filter"]);

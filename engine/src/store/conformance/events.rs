@@ -20,6 +20,7 @@ fn parked(provider_id: &str, what: Reported, look_at: i64) -> ParkedEvent {
         attempt: None,
         event: Event::Report {
             attempt: 0,
+            lines: std::sync::Arc::new([]),
             at: at(5_000),
             what,
             provider_at: Some(4),
@@ -95,7 +96,7 @@ pub(crate) async fn provider_ids_are_found_on_the_accounts_lines(factory: &dyn F
     let by = |attempt, line| Event::Intent { attempt, line: LineKey(line), at: at(1) };
     all_apply(&*store, older, vec![(0, by(1, 1)), (0, accepted(1, "w-a")), (1, by(1, 2)), (1, accepted(1, "w-b"))])
         .await;
-    let resend = Event::DoubtExpired { at: at(9), resend: true };
+    let resend = Event::DoubtExpired { at: at(9), resend_up_to: Some(5) };
     let first = vec![
         (5, by(1, 1)),
         (5, doubt(1, 9)),

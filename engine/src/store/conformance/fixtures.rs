@@ -145,9 +145,14 @@ pub(crate) fn accepted(attempt: u16, provider_id: &str) -> Event {
     Event::Accepted { attempt, at: at(4_100), provider_id: provider_id.into() }
 }
 
+/// The lines of the account that reports.
+pub(crate) fn lines() -> std::sync::Arc<[LineKey]> {
+    (0..8).map(LineKey).collect()
+}
+
 pub(crate) fn report(attempt: u16, what: Reported) -> Event {
     let failure = (what == Reported::Failed).then(|| failure(131_026));
-    Event::Report { attempt, at: at(5_000), what, provider_at: Some(5), provider_id: None, failure }
+    Event::Report { attempt, lines: lines(), at: at(5_000), what, provider_at: Some(5), provider_id: None, failure }
 }
 
 pub(crate) fn doubt(attempt: u16, due_at: i64) -> Event {

@@ -39,11 +39,11 @@ fn event() -> impl Strategy<Value = Event> {
         2 => attempt.clone().prop_map(|n| Event::Doubt { attempt: n, at: at(15), due_at: at(16) }),
         5 => (attempt, reported, any::<Option<i64>>(), proptest::option::of("[a-c]")).prop_map(|(n, what, provider_at, id)| {
             Event::Report {
-                attempt: n, at: at(17), what, provider_at, provider_id: id.map(Into::into),
+                attempt: n, lines: lines(), at: at(17), what, provider_at, provider_id: id.map(Into::into),
                 failure: (what == Reported::Failed).then(|| failure(7)),
             }
         }),
-        1 => any::<bool>().prop_map(|resend| Event::DoubtExpired { at: at(18), resend }),
+        1 => any::<Option<u8>>().prop_map(|resend_up_to| Event::DoubtExpired { at: at(18), resend_up_to }),
         1 => decision.prop_map(|decision| Event::Resolved { decision, at: at(19) }),
     ]
 }

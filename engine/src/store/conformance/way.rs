@@ -149,8 +149,8 @@ pub(crate) async fn doubts_expire_when_their_wait_is_over(factory: &dyn Factory)
     }
     assert_eq!(store.next_due(once.key).await.unwrap(), None, "at most once sends nothing again");
     assert_eq!(store.next_due(least.key).await.unwrap(), Some(at(7_000)));
-    all_apply(&*store, once.key, vec![(1, Event::DoubtExpired { at: at(7_000), resend: false })]).await;
-    all_apply(&*store, least.key, vec![(1, Event::DoubtExpired { at: at(7_000), resend: true })]).await;
+    all_apply(&*store, once.key, vec![(1, Event::DoubtExpired { at: at(7_000), resend_up_to: None })]).await;
+    all_apply(&*store, least.key, vec![(1, Event::DoubtExpired { at: at(7_000), resend_up_to: Some(5) })]).await;
     assert_eq!(store.message(message(once.key, 1)).await.unwrap().shown, Shown::Unconfirmed);
     assert_eq!(store.read_due(least.key, at(7_000), 9).await.unwrap().len(), 1);
     let kept = checked_counts(&*store, once.key).await.tally;
@@ -241,7 +241,7 @@ pub(crate) async fn facts_of_every_attempt_are_kept(factory: &dyn Factory) {
 pub(crate) async fn an_old_attempts_echo_is_applied_to_it(factory: &dyn Factory) {
     let store = factory.open();
     let key = running(&*store, "echo", 5).await.key;
-    let resend = Event::DoubtExpired { at: at(6_000), resend: true };
+    let resend = Event::DoubtExpired { at: at(6_000), resend_up_to: Some(5) };
     all_apply(&*store, key, vec![(0, intent(1)), (0, doubt(1, 6_000)), (0, resend), (0, intent(2))]).await;
     all_apply(&*store, key, vec![(0, accepted(2, "wamid.2"))]).await;
     store.close().await.unwrap();

@@ -1,0 +1,294 @@
+//! The server put together: ledger, engine, façade, three listeners, and the order in which they end.
+//!
+//! The end is in the direction of the data: new work is refused, senders bring in their answers, statuses reach the ledger, and
+//! only then the webhooks close; the store is last. Each step has a deadline of its own and says whether it was kept.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use sluice_engine::config::EngineConfig;
+use sluice_engine::control::{self, Control};
+use sluice_engine::domain::backoff::Backoff;
+use sluice_engine::domain::campaign::Settings;
+use sluice_engine::domain::ids::{AccountId, TenantId};
+use sluice_engine::domain::provider_kind::ProviderKind;
+use sluice_engine::domain::time::Clock;
+use sluice_engine::provider::{self, Credentials};
+use sluice_engine::store::Store;
+use sluice_engine::store::embedded::{EmbeddedConfig, EmbeddedStore};
+use sluice_engine::{Engine, Stopped};
+use tokio_util::sync::CancellationToken;
+
+use crate::auth::Verifier;
+use crate::config::{Account, Config, ProviderAccount, SyncMode};
+use crate::grpc::{self, GrpcLimits, GrpcParts, ServerInfo};
+use crate::ops::{self, OpsPage};
+use crate::serve::{Listeners, ops_limits, webhook_config};
+use crate::webhooks;
+
+/// How to run the server.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ServeOptions {
+    /// Print one JSON line with the bound addresses on standard output: for programs that start the server on port 0.
+    pub print_addresses: bool,
+}
+
+/// Runs the server until SIGTERM or Ctrl-C. Exit code 0: nothing was left in doubt; 3: something was, as the last line says.
+///
+/// # Errors
+/// Why the server could not start; whatever was begun is undone.
+pub async fn run(config: Config, options: ServeOptions) -> anyhow::Result<ExitCode> {
+    // Before anything registers a metric.
+    let recorder = ops::install()?;
+    crate::metrics::describe();
+    sluice_engine::metrics::describe();
+    let listeners = Listeners::bind(&config.listen).await?;
+    if options.print_addresses {
+        print_addresses(&listeners)?;
+    }
+    let clock = Clock::system();
+    let store = open_store(&config, &clock)?;
+    let engine = Engine::start(engine_config(&config)?, Arc::clone(&store), clock.clone())
+        .await
+        .context("the engine could not start from the ledger")?;
+    let engine = Arc::new(engine);
+    let verifier = Verifier::from_config(config.auth.clone()).map_err(|errors| anyhow::anyhow!("{errors:?}"))?;
+    let control = Control::new(control::Parts {
+        store: Arc::clone(&store),
+        runtime: engine.runtime(),
+        accounts: accounts(&config)?,
+        clock: clock.clone(),
+        backup_dir: Some(config.data_dir.join("backups")),
+        installation_secret: store.installation_secret().await?,
+        defaults: default_settings(&config),
+    })
+    .map_err(|error| anyhow::anyhow!("{error}"))?;
+
+    let (stop_grpc, stop_webhooks, stop_ops) =
+        (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
+    let upkeep = tokio::spawn(ops::upkeep(recorder.clone(), stop_ops.clone()));
+    let page = ops_page(recorder, &engine);
+    let ops_task = tokio::spawn(ops::serve(listeners.ops, page, ops_limits(), stop_ops.clone()));
+    let webhooks_task = tokio::spawn(webhooks::serve(
+        listeners.webhooks,
+        engine.webhook_sink(),
+        webhook_config(&config)?,
+        stop_webhooks.clone(),
+    ));
+    let parts = GrpcParts {
+        control,
+        verifier: Arc::new(verifier),
+        clock,
+        limits: grpc_limits(&config),
+        info: ServerInfo {
+            version: env!("CARGO_PKG_VERSION"),
+            node_id: "local".to_owned(),
+            store_kind: "embedded",
+            schema_version: sluice_engine::store::embedded::SCHEMA_VERSION,
+        },
+        tls: grpc_tls(&config)?,
+        shutdown: stop_grpc.clone(),
+    };
+    let mut grpc_task = tokio::spawn(grpc::serve(parts, listeners.grpc));
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), "sluice serves");
+
+    tokio::select! {
+        signal = stop_signal() => tracing::info!(signal = signal?, "stopping"),
+        ended = &mut grpc_task => {
+            ended.context("the gRPC listener panicked")?.context("the gRPC listener failed")?;
+        }
+    }
+    let stopped = engine.stop().await;
+    stop_grpc.cancel();
+    let grpc_closed = grpc_task.is_finished() || within(config.shutdown.close_grpc, grpc_task).await;
+    stop_webhooks.cancel();
+    let webhooks_closed = within(config.shutdown.close_webhooks + Duration::from_secs(1), webhooks_task).await;
+    tracing::info!(grpc = grpc_closed, webhooks = webhooks_closed, "listeners closed");
+    if let Some(engine) = Arc::into_inner(engine) {
+        engine.close().await;
+    }
+    let store_closed = within(config.shutdown.close_store, tokio::spawn(async move { store.close().await })).await;
+    stop_ops.cancel();
+    let _ = tokio::join!(ops_task, upkeep);
+    Ok(farewell(stopped, store_closed))
+}
+
+/// The last line: what somebody has to know who stopped the server.
+fn farewell(stopped: Stopped, store_closed: bool) -> ExitCode {
+    let clean = stopped.in_doubt == 0 && stopped.flushed && store_closed;
+    if clean {
+        tracing::info!(in_doubt = 0, "stopped; nothing is left in doubt");
+        return ExitCode::SUCCESS;
+    }
+    tracing::warn!(
+        in_doubt = stopped.in_doubt,
+        outcomes_written = stopped.flushed,
+        store_closed,
+        "stopped; the next start lists what is in doubt: sluice in-doubt"
+    );
+    ExitCode::from(3)
+}
+
+async fn within<T>(limit: Duration, task: tokio::task::JoinHandle<T>) -> bool {
+    tokio::time::timeout(limit, task).await.is_ok()
+}
+
+async fn stop_signal() -> std::io::Result<&'static str> {
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    tokio::select! {
+        _ = terminate.recv() => Ok("SIGTERM"),
+        interrupted = tokio::signal::ctrl_c() => interrupted.map(|()| "SIGINT"),
+    }
+}
+
+fn print_addresses(listeners: &Listeners) -> anyhow::Result<()> {
+    let line = serde_json::json!({
+        "grpc": listeners.grpc.local_addr()?.to_string(),
+        "webhooks": listeners.webhooks.local_addr()?.to_string(),
+        "ops": listeners.ops.local_addr()?.to_string(),
+    });
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{line}")?;
+    Ok(out.flush()?)
+}
+
+fn open_store(config: &Config, clock: &Clock) -> anyhow::Result<Arc<dyn Store>> {
+    let embedded = EmbeddedConfig {
+        cache_mib: u32::try_from(config.store.cache_mib).unwrap_or(u32::MAX),
+        synced: config.store.sync == SyncMode::Full,
+        group_entries_max: config.store.group_commit_entries,
+        ..EmbeddedConfig::new(&config.data_dir)
+    };
+    Ok(EmbeddedStore::open(embedded, clock.clone())?)
+}
+
+fn ops_page(metrics: metrics_exporter_prometheus::PrometheusHandle, engine: &Arc<Engine>) -> OpsPage {
+    let (of_gauges, of_readiness) = (Arc::downgrade(engine), Arc::downgrade(engine));
+    OpsPage {
+        metrics,
+        append: vec![Arc::new(move |page: &mut String| {
+            if let Some(engine) = of_gauges.upgrade() {
+                engine.write_series(page);
+            }
+        })],
+        readiness: Arc::new(move || match of_readiness.upgrade() {
+            Some(engine) => engine.not_ready_because(),
+            None => vec!["the engine has stopped".to_owned()],
+        }),
+    }
+}
+
+/// What the engine takes, from the configuration.
+///
+/// # Errors
+/// An account that cannot be used; none in a configuration that was checked.
+pub fn engine_config(config: &Config) -> anyhow::Result<EngineConfig> {
+    let mut engine = EngineConfig {
+        public_base_url: config.public_base_url.clone().unwrap_or_default(),
+        jitter_guard: config.pacing.jitter_guard,
+        aim_allowance: config.pacing.aim_allowance,
+        look_ahead: config.pacing.look_ahead,
+        breaker: config.breaker,
+        backoff: Backoff { base: config.retry.backoff_min, cap: config.retry.backoff_max },
+        error_run_max: u32::try_from(config.campaigns.held_after)?,
+        panics_max: u32::try_from(config.campaigns.quarantined_after)?,
+        connect_timeout: config.provider.connect_timeout,
+        answer_timeout: config.provider.read_timeout,
+        idle_timeout: config.provider.idle_timeout,
+        commit_tick: config.store.group_commit,
+        commit_entries_max: config.store.group_commit_entries,
+        park_for: config.in_doubt.parked_wait,
+        parked_max: config.in_doubt.parked_max as u64,
+        drain_senders: config.shutdown.drain_senders,
+        flush_statuses: config.shutdown.flush_statuses,
+        campaign_series_max: config.metrics.campaigns_max,
+        ..EngineConfig::default()
+    };
+    for account in &config.accounts {
+        let account = provider_account(account)?;
+        engine.accounts.insert(account.id.clone(), account);
+    }
+    Ok(engine)
+}
+
+fn provider_account(account: &Account) -> anyhow::Result<Arc<provider::Account>> {
+    let secret = |text: &crate::config::Secret| provider::Secret::new(text.expose());
+    let (credentials, version) = match &account.provider {
+        ProviderAccount::Meta(meta) => {
+            (Credentials::Meta { access_token: secret(&meta.access_token) }, meta.api_version.clone())
+        }
+        ProviderAccount::Twilio(twilio) => {
+            let (api_key_sid, token) = match &twilio.api_key {
+                Some((sid, key)) => (Some(sid.clone()), key),
+                None => (None, &twilio.auth_token),
+            };
+            let account_sid = twilio.account_sid.clone();
+            let credentials = Credentials::Twilio { account_sid, api_key_sid, secret: secret(token) };
+            (credentials, provider::twilio::API_VERSION.to_owned())
+        }
+    };
+    let tenants = if account.tenants.iter().any(|t| t == "*") { Vec::new() } else { tenants(&account.tenants)? };
+    let id = AccountId::new(&account.name)?;
+    Ok(provider::Account::new(id, tenants, credentials, account.base_url.clone(), version)?)
+}
+
+fn tenants(names: &[String]) -> anyhow::Result<Vec<TenantId>> {
+    names.iter().map(|name| TenantId::new(name).with_context(|| format!("tenants: {name:?}"))).collect()
+}
+
+fn accounts(config: &Config) -> anyhow::Result<control::Accounts> {
+    config
+        .accounts
+        .iter()
+        .map(|account| {
+            let all = account.tenants.iter().any(|tenant| tenant == "*");
+            Ok(control::Account {
+                id: AccountId::new(&account.name)?,
+                kinds: match account.provider {
+                    ProviderAccount::Meta(_) => vec![ProviderKind::Meta],
+                    ProviderAccount::Twilio(_) => vec![ProviderKind::TwilioSms, ProviderKind::TwilioWhatsapp],
+                },
+                tenants: if all { control::Tenants::All } else { control::Tenants::Only(tenants(&account.tenants)?) },
+            })
+        })
+        .collect()
+}
+
+/// What a campaign gets where it says nothing.
+fn default_settings(config: &Config) -> control::Defaults {
+    let millis = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+    control::Defaults {
+        settings: Settings {
+            workers: u32::try_from(config.campaigns.workers).unwrap_or(u32::MAX),
+            retries_max: u8::try_from(config.retry.attempts_max).unwrap_or(u8::MAX),
+            settle_window_ms: millis(config.campaigns.settle_window),
+            policy: sluice_engine::domain::campaign::DeliveryPolicy::AtMostOnce {
+                echo_wait_ms: millis(config.in_doubt.echo_wait),
+            },
+            ..Settings::default()
+        },
+        resend_grace_ms: millis(config.in_doubt.resend_grace),
+        line_in_flight_max: u32::try_from(config.provider.line_in_flight_max).unwrap_or(u32::MAX),
+    }
+}
+
+fn grpc_limits(config: &Config) -> GrpcLimits {
+    GrpcLimits {
+        calls_max: config.grpc.requests_max,
+        streams_per_connection_max: u32::try_from(config.grpc.connection_streams_max).unwrap_or(u32::MAX),
+        watches_max: config.grpc.watches_max,
+        message_bytes_max: config.grpc.message_bytes_max,
+        call_seconds_max: config.grpc.request_timeout.as_secs().max(1),
+        ..GrpcLimits::default()
+    }
+}
+
+fn grpc_tls(config: &Config) -> anyhow::Result<Option<tonic::transport::ServerTlsConfig>> {
+    let Some(files) = &config.tls.grpc else { return Ok(None) };
+    let read = |path: &std::path::Path| std::fs::read(path).with_context(|| format!("{} cannot be read", path.display()));
+    let identity = tonic::transport::Identity::from_pem(read(&files.cert_file)?, read(&files.key_file)?);
+    Ok(Some(tonic::transport::ServerTlsConfig::new().identity(identity)))
+}
