@@ -1,5 +1,6 @@
 //! The server as a child process.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use nix::unistd::Pid;
 use serde::Deserialize;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
+use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
 use crate::wire::client::once;
@@ -33,6 +35,31 @@ pub struct ServerProcess {
     /// Where it listens.
     pub addresses: Addresses,
     log: PathBuf,
+}
+
+/// The server's binary, built first with the cargo that runs this program when there is one: a run never judges a stale server. The profile
+/// is the one that this program was built with. `SLUICE_BIN` names another binary, taken as it is.
+///
+/// # Errors
+/// When it cannot be built or found.
+pub async fn binary() -> anyhow::Result<PathBuf> {
+    static BUILT: OnceCell<()> = OnceCell::const_new();
+    let cargo = std::env::var_os("CARGO");
+    if let (None, Some(cargo)) = (std::env::var_os("SLUICE_BIN"), cargo) {
+        BUILT.get_or_try_init(|| build(cargo)).await?;
+    }
+    find_binary()
+}
+
+async fn build(cargo: OsString) -> anyhow::Result<()> {
+    let mut command = Command::new(cargo);
+    command.args(["build", "--quiet", "-p", "sluice-api", "--bin", "sluice"]);
+    if !cfg!(debug_assertions) {
+        command.arg("--release");
+    }
+    let status = command.stdin(Stdio::null()).status().await.context("cargo could not be started")?;
+    anyhow::ensure!(status.success(), "the server could not be built");
+    Ok(())
 }
 
 /// Finds the server's binary: `SLUICE_BIN`, or beside the running program (tests run one directory below).

@@ -10,7 +10,7 @@ use tokio::process::{Child, Command};
 
 use super::client::Customer;
 use super::config::{self, Lines, META, Ports, TENANT, TOKEN_SECRET, TWILIO};
-use super::process::{ServerProcess, find_binary};
+use super::process::{ServerProcess, binary};
 use crate::grpc::development_token;
 use crate::sim::plan::Plan;
 use crate::sim::{SimConfig, SimHandle};
@@ -191,7 +191,7 @@ impl World {
             lines: plan.lines,
             ports: Ports::default(),
             extra: plan.extra,
-            binary: find_binary()?,
+            binary: binary().await?,
             token: development_token(TOKEN_SECRET, TENANT)?,
             server: None,
             folder,

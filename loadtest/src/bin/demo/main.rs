@@ -6,16 +6,15 @@
 
 mod display;
 
-use std::process::{Command, ExitCode, Stdio};
+use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use clap::Parser;
 use display::{Display, Watched};
 use sluice_loadtest::harness::client::CampaignPlan;
 use sluice_loadtest::harness::config::Lines;
 use sluice_loadtest::harness::world::WorldPlan;
-use sluice_loadtest::harness::{Customer, World, people};
+use sluice_loadtest::harness::{Customer, World, people, process};
 use sluice_loadtest::sim::plan::Plan;
 use sluice_loadtest::witness::fetch::Wanted;
 use sluice_loadtest::witness::records::Shown;
@@ -47,11 +46,8 @@ struct Args {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    let done = build_server().and_then(|()| {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-        runtime.block_on(demo(&args))
-    });
-    match done {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    match runtime.map_err(Into::into).and_then(|runtime| runtime.block_on(demo(&args))) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
         Err(error) => {
@@ -61,27 +57,9 @@ fn main() -> ExitCode {
     }
 }
 
-/// Builds the server with the cargo and the profile that built this program; quick when nothing has changed.
-fn build_server() -> anyhow::Result<()> {
-    if std::env::var_os("SLUICE_BIN").is_some() {
-        return Ok(());
-    }
-    let Some(cargo) = std::env::var_os("CARGO") else {
-        // Started by hand: the binary must be there already.
-        return Ok(());
-    };
-    println!("Building the server ...");
-    let mut build = Command::new(cargo);
-    build.args(["build", "--quiet", "-p", "sluice-api", "--bin", "sluice"]);
-    if !cfg!(debug_assertions) {
-        build.arg("--release");
-    }
-    let status = build.stdin(Stdio::null()).status().context("cargo could not be started")?;
-    anyhow::ensure!(status.success(), "the server could not be built");
-    Ok(())
-}
-
 async fn demo(args: &Args) -> anyhow::Result<bool> {
+    println!("Building the server (quick when nothing has changed) ...");
+    process::binary().await?;
     let began = Instant::now();
     let sms = args.recipients / 3;
     let whatsapp = args.recipients - sms;
