@@ -61,7 +61,8 @@ async fn a_damaged_ledger_is_refused() {
     let path = world.folder().join("data").join("ledger.db");
     let good = std::fs::read(&path).expect("the ledger");
     // The header; the schema; the first pages; cut short.
-    let damages: [(&str, fn(&mut Vec<u8>)); 3] = [
+    type Damage = fn(&mut Vec<u8>);
+    let damages: [(&str, Damage); 3] = [
         ("header", |bytes| bytes[..16].fill(b'x')),
         ("first pages", |bytes| {
             let end = bytes.len().min(60_000);
