@@ -215,6 +215,7 @@ impl Customer {
             template_id: id.to_owned(),
             kind: v1::TemplateKind::Text.into(),
             name: id.to_owned(),
+            language: "en_US".to_owned(),
             body: "Hello {{1}}, today you save {{2}} on everything.".to_owned(),
             ..v1::Template::default()
         })
