@@ -288,7 +288,8 @@ fn grpc_limits(config: &Config) -> GrpcLimits {
 
 fn grpc_tls(config: &Config) -> anyhow::Result<Option<tonic::transport::ServerTlsConfig>> {
     let Some(files) = &config.tls.grpc else { return Ok(None) };
-    let read = |path: &std::path::Path| std::fs::read(path).with_context(|| format!("{} cannot be read", path.display()));
+    let read =
+        |path: &std::path::Path| std::fs::read(path).with_context(|| format!("{} cannot be read", path.display()));
     let identity = tonic::transport::Identity::from_pem(read(&files.cert_file)?, read(&files.key_file)?);
     Ok(Some(tonic::transport::ServerTlsConfig::new().identity(identity)))
 }

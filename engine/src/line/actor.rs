@@ -137,7 +137,7 @@ impl LineState {
             return;
         }
         let shared = &self.args.shared;
-        let room = shared.room(self.args.config.look_ahead, Duration::ZERO);
+        let room = shared.room(self.args.config.look_ahead);
         if let Room::Permits(room @ 1..) = room {
             for (campaign, count) in self.shares.deal(room) {
                 if let Some(actor) = self.wanting.get(&campaign) {

@@ -20,6 +20,9 @@ use crate::domain::line::Line;
 use crate::domain::time::{Clock, Mono};
 use crate::provider::Account;
 
+/// Longest time that a grant is taken to need: beyond it more preparation only means more to withdraw.
+const LAG_MAX: Duration = Duration::from_millis(500);
+
 /// One line while the engine runs.
 pub(crate) struct LineShared {
     pub(crate) key: LineKey,
@@ -45,6 +48,8 @@ struct Gate {
     flight: InFlight,
     /// The share of the ceiling that the aim was last set to.
     aimed: f64,
+    /// Smoothed time from a grant until its messages, with durable intents, wait at the sender.
+    lag: Duration,
 }
 
 impl LineShared {
@@ -59,6 +64,7 @@ impl LineShared {
             breaker: Breaker::new(config.breaker),
             flight: InFlight::new(record.in_flight_max, config.latency_assumed),
             aimed: 0.0,
+            lag: Duration::ZERO,
         };
         Self {
             key: record.key,
@@ -124,7 +130,7 @@ impl LineShared {
 
     /// How many permits may be granted now; at the same time whether this is a probe.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // bounded by the ceiling
-    pub(crate) fn room(&self, look_ahead: Duration, commit_lag: Duration) -> Room {
+    pub(crate) fn room(&self, look_ahead: Duration) -> Room {
         if !self.may_send() {
             return Room::Stopped;
         }
@@ -143,7 +149,8 @@ impl LineShared {
             Allowed::All => {}
         }
         let rate = f64::from(gate.window.ceiling()) * gate.aimed;
-        let ahead = ((rate * (look_ahead + commit_lag).as_secs_f64()).ceil() as u32).max(2);
+        // What is on its way to the sender does not wait there: it is granted on top of what shall wait.
+        let ahead = ((rate * (look_ahead + gate.lag).as_secs_f64()).ceil() as u32).max(2);
         let flight = gate.flight.limit(rate);
         let by_ahead = ahead.saturating_sub(outstanding);
         let by_flight = (flight + ahead).saturating_sub(outstanding + busy);
@@ -162,13 +169,22 @@ impl LineShared {
     /// Permits for `count` messages; each ends at the gate, or when it is dropped.
     pub(crate) fn grant(self: &Arc<Self>, count: u32) -> Permits {
         self.outstanding.fetch_add(count, Ordering::SeqCst);
-        Permits { line: Arc::clone(self), count }
+        Permits { line: Arc::clone(self), count, granted_at: self.clock.mono() }
     }
 
     /// One request goes out.
     pub(crate) fn begin_request(self: &Arc<Self>) -> Busy {
         self.busy.fetch_add(1, Ordering::SeqCst);
         Busy(Arc::clone(self))
+    }
+
+    /// Learns how long a grant took until its messages waited at the sender. Rises fast, falls slowly.
+    pub(crate) fn learn_lag(&self, granted_at: Mono) {
+        let lag = self.clock.mono().since(granted_at).min(LAG_MAX).as_secs_f64();
+        let mut gate = self.gate.lock();
+        let known = gate.lag.as_secs_f64();
+        let weight = if lag > known { 0.3 } else { 0.03 };
+        gate.lag = Duration::from_secs_f64(known * (1.0 - weight) + lag * weight);
     }
 
     /// Learns how a request ended; true when this stopped the line.
@@ -245,11 +261,16 @@ pub(crate) enum Room {
 pub(crate) struct Permits {
     line: Arc<LineShared>,
     count: u32,
+    granted_at: Mono,
 }
 
 impl Permits {
     pub(crate) fn line(&self) -> &Arc<LineShared> {
         &self.line
+    }
+
+    pub(crate) fn granted_at(&self) -> Mono {
+        self.granted_at
     }
 
     pub(crate) fn count(&self) -> u32 {
@@ -260,13 +281,13 @@ impl Permits {
     pub(crate) fn keep(&mut self, count: u32) -> Permits {
         let count = count.min(self.count);
         self.count -= count;
-        Permits { line: Arc::clone(&self.line), count }
+        Permits { line: Arc::clone(&self.line), count, granted_at: self.granted_at }
     }
 
     /// One of them, if there is one left.
     pub(crate) fn take_one(&mut self) -> Option<Permits> {
         self.count = self.count.checked_sub(1)?;
-        Some(Permits { line: Arc::clone(&self.line), count: 1 })
+        Some(Permits { line: Arc::clone(&self.line), count: 1, granted_at: self.granted_at })
     }
 }
 

@@ -74,6 +74,9 @@ impl SenderCore {
     }
 
     pub(crate) fn enqueue(&self, items: Vec<Item>) {
+        if let Some(permit) = items.first().and_then(|item| item.permit.as_ref()) {
+            self.line.learn_lag(permit.granted_at());
+        }
         self.state.lock().queue.extend(items);
     }
 
