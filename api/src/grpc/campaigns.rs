@@ -34,7 +34,7 @@ impl CampaignService for Front {
     ) -> Result<Response<v1::CreateCampaignResponse>, Status> {
         self.call(request, |control, caller, request| async move {
             let request_id = request.request_id.clone();
-            let spec = convert::campaign_spec(request, &caller.subject)?;
+            let spec = convert::campaign_spec(request, &caller.subject, control.defaults())?;
             let view = control.create_campaign(&caller.tenant, &request_id, spec).await?;
             Ok(v1::CreateCampaignResponse { campaign: Some(convert::campaign(view)) })
         })
@@ -84,7 +84,7 @@ impl CampaignService for Front {
     ) -> Result<Response<v1::UpdateCampaignResponse>, Status> {
         self.call(request, |control, caller, request| async move {
             let (id, version) = (request.campaign_id.clone(), expected(&request.etag)?);
-            let update = convert::campaign_update(request)?;
+            let update = convert::campaign_update(request, control.defaults())?;
             let view = control.update_campaign(&caller.tenant, &id, version, update).await?;
             Ok(v1::UpdateCampaignResponse { campaign: Some(convert::campaign(view)) })
         })

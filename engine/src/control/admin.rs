@@ -39,7 +39,7 @@ impl Control {
         let path = dir.join(file_name);
         let as_of = self.now();
         let report = self.store.backup(&path).await.map_err(|error| match error {
-            StoreError::Exists { .. } => Error::Exists { what: "file", id: file_name.to_owned() },
+            StoreError::Conflict(problem) => Error::precondition("BACKUP", format!("file/{file_name}"), problem),
             other => other.into(),
         })?;
         Ok(Backup { path, bytes: report.bytes, as_of })

@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::error::{Error, OrNotFound, Result, Violation, Violations};
+use super::error::{Error, OrNotFound, Result, Violation};
 use super::page::{PageOf, PageRequest};
 use super::{Control, query, request_id};
 use crate::domain::ids::{TemplateId, TenantId};
 use crate::domain::line::ProviderKind;
-use crate::domain::template::{ParamError, Preview, RowParams, Shape, Template};
+use crate::domain::template::{ParamError, Preview, RowParams, Shape, Template, TemplateError};
 use crate::store::TemplateRecord;
 
 /// Most values in a list of parameters, and most named ones.
@@ -48,16 +48,11 @@ impl Control {
         expected: Option<u64>,
     ) -> Result<TemplateView> {
         let request = request_id(request)?;
-        let mut violations = Violations::default();
-        let id = violations.id("template.template_id", TemplateId::new(&template.id));
         if let Err(errors) = template.compile() {
-            let violation = |error: crate::domain::template::TemplateError| {
-                Violation::new(format!("template.{}", error.field), error.problem.to_string())
-            };
-            violations.extend(errors.into_iter().map(violation).collect());
+            return Err(Error::Invalid(errors.into_iter().map(template_violation).collect()));
         }
-        violations.check()?;
-        let Some(id) = id else { return Err(Error::Bug("a checked template lacks its id".to_owned())) };
+        let id =
+            TemplateId::new(&template.id).map_err(|error| Error::invalid("template.template_id", error.to_string()))?;
         let definition = serde_json::to_string(&template).map_err(|error| Error::Bug(error.to_string()))?;
         let now = self.now();
         let record = TemplateRecord {
@@ -120,6 +115,16 @@ impl Control {
         })?;
         Ok(shape.preview(kind, &values))
     }
+}
+
+/// A finding in the words of the contract.
+fn template_violation(error: TemplateError) -> Violation {
+    let field = match error.field.as_str() {
+        "id" => "template_id",
+        "format" => "parameter_format",
+        field => field,
+    };
+    Violation::new(format!("template.{field}"), error.problem.to_string())
 }
 
 fn view(record: TemplateRecord) -> Result<TemplateView> {

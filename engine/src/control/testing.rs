@@ -131,7 +131,7 @@ impl Bench {
             clock,
             backup_dir: Some(dir.path().to_owned()),
             installation_secret: store.installation_secret().await.unwrap(),
-            defaults: crate::control::Defaults::default(),
+            defaults: Defaults::default(),
         })
         .unwrap();
         Self { control, runtime, store, wall, _dir: dir }

@@ -1,7 +1,7 @@
 //! Campaigns.
 
 use sluice_engine::control::{
-    CampaignSpec, CampaignUpdate, CampaignView, Error, Outcome, Result, Selection, SettingsSpec,
+    CampaignSpec, CampaignUpdate, CampaignView, Defaults, Error, Outcome, Result, Selection, SettingsSpec,
 };
 use sluice_engine::domain::campaign::{
     Campaign, CampaignState, DeliveryPolicy, Hold, HoldKind, Rate, RateUnit, Settings,
@@ -109,7 +109,11 @@ pub(super) fn hold(hold: &Hold) -> v1::Hold {
     }
 }
 
-pub(in crate::grpc) fn campaign_spec(request: v1::CreateCampaignRequest, created_by: &str) -> Result<CampaignSpec> {
+pub(in crate::grpc) fn campaign_spec(
+    request: v1::CreateCampaignRequest,
+    created_by: &str,
+    defaults: &Defaults,
+) -> Result<CampaignSpec> {
     let settings = request.settings.ok_or_else(|| Error::invalid("settings", "is required"))?;
     Ok(CampaignSpec {
         id: request.campaign_id,
@@ -122,7 +126,7 @@ pub(in crate::grpc) fn campaign_spec(request: v1::CreateCampaignRequest, created
             pool: settings.pool_id,
             rate: settings.rate.map(|r| rate("settings.", r)).transpose()?,
             workers: settings.workers,
-            policy: settings.delivery_policy.map(|p| policy("settings.", p)).transpose()?,
+            policy: settings.delivery_policy.map(|p| policy("settings.", p, defaults)).transpose()?,
             retries_max: settings.retry_policy.and_then(|retry| retry.retries_max),
             region: settings.region,
             start_at: settings.start_at.map(|time| at("settings.start_at", time)).transpose()?,
@@ -132,15 +136,18 @@ pub(in crate::grpc) fn campaign_spec(request: v1::CreateCampaignRequest, created
     })
 }
 
-pub(in crate::grpc) fn campaign_update(request: v1::UpdateCampaignRequest) -> Result<CampaignUpdate> {
-    let retries_default = u32::from(Settings::default().retries_max);
+pub(in crate::grpc) fn campaign_update(
+    request: v1::UpdateCampaignRequest,
+    defaults: &Defaults,
+) -> Result<CampaignUpdate> {
+    let retries_default = u32::from(defaults.settings.retries_max);
     Ok(CampaignUpdate {
         name: request.name,
         description: request.description,
         labels: request.labels.map(|labels| labels.entries.into_iter().collect()),
         rate: cleared("rate", request.rate.map(|r| rate("", r)).transpose()?, request.clear_rate)?,
         workers: request.workers,
-        policy: request.delivery_policy.map(|p| policy("", p)).transpose()?,
+        policy: request.delivery_policy.map(|p| policy("", p, defaults)).transpose()?,
         retries_max: request.retry_policy.map(|retry| retry.retries_max.unwrap_or(retries_default)),
         region: request.region,
         start_at: cleared(
@@ -180,19 +187,24 @@ fn rate(prefix: &str, rate: v1::SendRate) -> Result<Rate> {
     Ok(Rate { count: rate.count, per, burst: rate.burst })
 }
 
-fn policy(prefix: &str, policy: v1::DeliveryPolicy) -> Result<DeliveryPolicy> {
+fn policy(prefix: &str, policy: v1::DeliveryPolicy, defaults: &Defaults) -> Result<DeliveryPolicy> {
     use v1::delivery_policy::Policy;
     let millis = |field: &str, span: prost_types::Duration| {
         let span = duration(&format!("{prefix}delivery_policy.{field}"), span)?;
         Ok::<u64, Error>(u64::try_from(span.as_millis()).unwrap_or(u64::MAX))
     };
     Ok(match policy.policy {
-        None | Some(Policy::AtMostOnce(v1::AtMostOnce { echo_wait: None })) => DeliveryPolicy::default(),
+        None => defaults.settings.policy,
+        Some(Policy::AtMostOnce(v1::AtMostOnce { echo_wait: None })) => match defaults.settings.policy {
+            policy @ DeliveryPolicy::AtMostOnce { .. } => policy,
+            DeliveryPolicy::AtLeastOnce { .. } => DeliveryPolicy::default(),
+        },
         Some(Policy::AtMostOnce(v1::AtMostOnce { echo_wait: Some(wait) })) => {
             DeliveryPolicy::AtMostOnce { echo_wait_ms: millis("at_most_once.echo_wait", wait)? }
         }
-        // Sixty seconds, as the contract says.
-        Some(Policy::AtLeastOnce(v1::AtLeastOnce { grace: None })) => DeliveryPolicy::AtLeastOnce { grace_ms: 60_000 },
+        Some(Policy::AtLeastOnce(v1::AtLeastOnce { grace: None })) => {
+            DeliveryPolicy::AtLeastOnce { grace_ms: defaults.resend_grace_ms }
+        }
         Some(Policy::AtLeastOnce(v1::AtLeastOnce { grace: Some(grace) })) => {
             DeliveryPolicy::AtLeastOnce { grace_ms: millis("at_least_once.grace", grace)? }
         }

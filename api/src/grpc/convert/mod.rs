@@ -7,7 +7,7 @@ mod message;
 mod stats;
 mod template;
 
-pub(super) use campaign::{campaign, campaign_spec, campaign_update, outcome, selection, state};
+pub(super) use campaign::{campaign, campaign_spec, campaign_update, outcome, selection};
 pub(super) use import::{import, refused_row, row_chunk};
 pub(super) use line::{account, line, line_spec, pool};
 pub(super) use message::{decision, message, orphan, unresolved};

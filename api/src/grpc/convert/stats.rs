@@ -1,7 +1,6 @@
 //! Counts and figures.
 
 use sluice_engine::control::{Binding, Binds, CampaignView, FailureCount, Recount, Stats, TenantView};
-use sluice_engine::domain::line::ProviderKind;
 use sluice_engine::domain::stage::{Shown, Stage};
 use sluice_engine::domain::tally::Tally;
 use sluice_proto::v1;
@@ -185,6 +184,7 @@ pub(super) fn reached(stage: Stage, tried: bool) -> v1::Stage {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sluice_engine::domain::line::ProviderKind;
 
     #[test]
     fn every_status_and_every_limit_has_its_own_value_on_the_wire() {
