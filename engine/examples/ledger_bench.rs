@@ -42,9 +42,12 @@ async fn bench() -> Outcome<()> {
 
     let watch = Watch::start();
     for first in (0..recipients).step_by(CALLS_AT_ONCE * 1_000) {
-        for offset in (first..recipients.min(first + 4_000)).step_by(1_000) {
-            store.append_recipients(chunk(key, offset, 1_000.min(recipients - offset))?).await?;
-        }
+        let offsets = (first..recipients.min(first + 4_000)).step_by(1_000);
+        let chunks =
+            offsets.map(|offset| chunk(key, offset, 1_000.min(recipients - offset))).collect::<Outcome<Vec<_>>>()?;
+        // Joined futures are polled in order, so that the chunks are queued in order.
+        let calls = chunks.into_iter().map(|chunk| store.append_recipients(chunk));
+        futures_util::future::try_join_all(calls).await?;
     }
     watch.print("import", u64::from(recipients));
     let watch = Watch::start();

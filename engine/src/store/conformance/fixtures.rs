@@ -171,10 +171,12 @@ pub(crate) async fn all_apply(store: &dyn Store, campaign: CampaignKey, events: 
     assert_eq!(committed.results, vec![EntryResult::Applied; count]);
 }
 
-/// The tally kept, after checking that a recount gives the same.
+/// The counts kept, after checking that a recount gives the same. Without the revision, which other writes move too.
 pub(crate) async fn checked_counts(store: &dyn Store, campaign: CampaignKey) -> crate::store::Counts {
+    let strip = |counts: crate::store::Counts| crate::store::Counts { revision: 0, ..counts };
     let (kept, counted) = store.recount(campaign).await.unwrap();
-    assert_eq!(kept, counted, "tally = recount");
-    assert_eq!(kept, store.tally(campaign).await.unwrap());
+    assert_eq!(strip(kept.clone()), strip(counted), "tally = recount");
+    let kept = strip(kept);
+    assert_eq!(kept, strip(store.tally(campaign).await.unwrap()));
     kept
 }

@@ -190,7 +190,7 @@ pub(crate) async fn pools_keep_their_kind(factory: &dyn Factory) {
     let next = store.update_pool(pool.clone()).await.unwrap();
     assert_eq!((next.version, next.description.as_str()), (2, "for the spring"));
     assert!(matches!(store.update_pool(pool).await, Err(StoreError::Version { .. })));
-    assert_eq!(store.pools(&line.tenant).await.unwrap(), [next.clone()]);
+    assert_eq!(store.pools(&line.tenant).await.unwrap(), std::slice::from_ref(&next));
     let mut other = next;
     other.kind = ProviderKind::TwilioSms;
     assert!(matches!(store.update_pool(other).await, Err(StoreError::Conflict(_))));

@@ -209,7 +209,9 @@ impl Store for EmbeddedStore {
     }
 
     async fn recount(&self, campaign: CampaignKey) -> StoreResult<(Counts, Counts)> {
-        self.readers.read_at_once(move |conn| counts::recount(conn, campaign)).await
+        let revision = self.shared.commits.load(Relaxed);
+        let (kept, counted) = self.readers.read_at_once(move |conn| counts::recount(conn, campaign)).await?;
+        Ok((Counts { revision, ..kept }, Counts { revision, ..counted }))
     }
 
     async fn message(&self, key: MessageKey) -> StoreResult<MessageRecord> {

@@ -95,7 +95,7 @@ impl Keeper {
     fn finish_removals(&self) {
         loop {
             let Some(writer) = self.writer.upgrade() else { return };
-            let (command, answer) = Command::work(|ledger| removal::next_step(ledger));
+            let (command, answer) = Command::work(removal::next_step);
             if writer.blocking_send(command).is_err() {
                 return;
             }

@@ -72,7 +72,8 @@ pub struct EmbeddedConfig {
     pub synced: bool,
     /// Most entries committed together.
     pub group_entries_max: usize,
-    /// Messages held in memory so that the next event about one need not read it, about 400 bytes each.
+    /// Messages held in memory so that the next event about one need not read it, up to 900 bytes each. It saves a third of the CPU
+    /// of reports that come while their message is still held, and nothing of later ones.
     pub messages_held_max: usize,
     /// Most pages of 8 KiB the file may have; 0: as many as the disk holds. Beyond it the store is full, as on a full disk.
     pub pages_max: u32,
@@ -86,7 +87,7 @@ impl EmbeddedConfig {
             cache_mib: 16,
             synced: true,
             group_entries_max: 4_096,
-            messages_held_max: 16_384,
+            messages_held_max: 8_192,
             pages_max: 0,
         }
     }

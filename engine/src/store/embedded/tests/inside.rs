@@ -107,8 +107,16 @@ async fn a_list_being_sealed_takes_no_recipients_until_the_seal_fails_or_is_give
     let told = store.append_recipients(chunk(key, 10, 10)).await.unwrap_err().to_string();
     assert!(told.contains("being sealed"), "{told}");
     store.frozen.lock().clear();
-    // Given up at its first await: nothing stays frozen.
-    drop(std::pin::pin!(store.seal(key, at(1))));
+    // Its caller goes away as soon as the list is frozen.
+    let is_frozen = std::future::poll_fn(|context| {
+        context.waker().wake_by_ref();
+        if store.frozen.lock().contains(&key) { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+    });
+    tokio::select! {
+        biased;
+        () = is_frozen => {}
+        sealed = store.seal(key, at(1)) => panic!("sealed before it was frozen: {sealed:?}"),
+    }
     store.append_recipients(chunk(key, 10, 10)).await.unwrap();
     assert!(store.frozen.lock().is_empty());
 }
