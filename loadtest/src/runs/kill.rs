@@ -158,18 +158,16 @@ pub async fn run(order: &KillPlan, mut say: impl FnMut(&str)) -> anyhow::Result<
     let mut too_much_doubt = 0;
     for kill in 0..order.kills {
         refill(&customer, &mut running, &mut all).await?;
-        let pause = Duration::from_millis(u64::from(dice.between([20, 700])));
+        // A line is silent for its first second; some kills fall into it, most into full load.
+        let pause = Duration::from_millis(u64::from(dice.between([100, 2_500])));
         tokio::time::sleep(pause).await;
+        let before = doubts_of(&customer, &running).await?;
         world.kill().await?;
         let started = Instant::now();
         world.start_server().await.with_context(|| format!("restart after kill {}", kill + 1))?;
         ready_ms_longest = ready_ms_longest.max(started.elapsed().as_secs_f64() * 1e3);
         customer = world.customer().await?;
-        let mut doubt = 0;
-        for campaign in &running {
-            let tally = customer.tally(&campaign.id).await?;
-            doubt += shown(&tally, MessageStatus::InDoubt);
-        }
+        let doubt = doubts_of(&customer, &running).await?.saturating_sub(before);
         let limit = u64::from(WORKERS) * running.len() as u64;
         if doubt > limit {
             too_much_doubt += 1;
@@ -215,6 +213,16 @@ pub async fn run(order: &KillPlan, mut say: impl FnMut(&str)) -> anyhow::Result<
         say(&format!("the directory is kept: {}", world.keep().display()));
     }
     Ok(outcome)
+}
+
+/// Messages of these campaigns that are in doubt, or were and are not resolved.
+async fn doubts_of(customer: &Customer, campaigns: &[CampaignPlan]) -> anyhow::Result<u64> {
+    let mut doubt = 0;
+    for campaign in campaigns {
+        let tally = customer.tally(&campaign.id).await?;
+        doubt += shown(&tally, MessageStatus::InDoubt) + shown(&tally, MessageStatus::Unconfirmed);
+    }
+    Ok(doubt)
 }
 
 /// Keeps two campaigns running, one of each policy.
