@@ -38,6 +38,7 @@ impl AuthLayer {
         };
         let now = UnixSeconds(self.clock.wall().seconds());
         let principal = bearer(headers).and_then(|token| self.verifier.verify(token, now)).map_err(|error| {
+            metrics::counter!(crate::metrics::GRPC_AUTH_FAILURES, "reason" => error.label()).increment(1);
             tracing::debug!(reason = error.reason(), call = path, "token refused");
             refuse(tonic::Code::Unauthenticated, &error.to_string(), error.reason())
         })?;

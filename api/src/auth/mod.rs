@@ -15,4 +15,4 @@ pub use principal::{Principal, Scope, Scopes};
 pub use verifier::{AuthError, UnixSeconds, Verifier};
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;

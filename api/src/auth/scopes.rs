@@ -69,6 +69,11 @@ const CALLS: &[(&str, Access)] = &[
 const PUBLIC_SERVICES: &[&str] =
     &["/grpc.health.v1.Health/", "/grpc.reflection.v1.ServerReflection/", "/grpc.reflection.v1alpha.ServerReflection/"];
 
+/// The path of every call of the contract.
+pub fn calls() -> impl Iterator<Item = &'static str> {
+    CALLS.iter().map(|(call, _)| *call)
+}
+
 /// What the call with this path needs; `None`: there is no such call.
 pub fn access(path: &str) -> Option<Access> {
     if PUBLIC_SERVICES.iter().any(|service| path.starts_with(service)) {
@@ -86,7 +91,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     /// Every call of the contract, with the comment that stands above it.
-    fn calls() -> Vec<(String, String)> {
+    fn documented() -> Vec<(String, String)> {
         let set = FileDescriptorSet::decode(sluice_proto::FILE_DESCRIPTOR_SET).unwrap();
         let mut calls = Vec::new();
         for file in &set.file {
@@ -111,7 +116,7 @@ mod tests {
     fn the_table_holds_exactly_the_calls_of_the_contract() {
         assert!(CALLS.is_sorted_by_key(|(call, _)| *call));
         let table: BTreeSet<&str> = CALLS.iter().map(|(call, _)| *call).collect();
-        let calls = calls();
+        let calls = documented();
         let contract: BTreeSet<&str> = calls.iter().map(|(call, _)| call.as_str()).collect();
         assert_eq!(table, contract);
         for (call, _) in &calls {
@@ -121,7 +126,7 @@ mod tests {
 
     #[test]
     fn the_contract_says_the_scope_of_each_call_and_says_it_truly() {
-        for (call, comment) in calls() {
+        for (call, comment) in documented() {
             let Some(Access::Needs(scope)) = access(&call) else { panic!("{call} needs no scope") };
             assert!(
                 comment.trim_end().ends_with(&format!("Scope: {scope}."))

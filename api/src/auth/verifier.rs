@@ -83,7 +83,18 @@ impl std::fmt::Display for ClaimKind {
 }
 
 impl AuthError {
-    /// A word for metrics and `ErrorInfo`.
+    /// The label of the metric.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Missing => "missing",
+            Self::TooLong | Self::Malformed => "malformed",
+            Self::Algorithm | Self::UnknownKey | Self::Signature => "signature",
+            Self::Expired => "expired",
+            Self::Future | Self::Issuer | Self::Audience | Self::Claim(_) => "claims",
+        }
+    }
+
+    /// A word for `ErrorInfo`.
     pub fn reason(self) -> &'static str {
         match self {
             Self::Missing => "TOKEN_MISSING",

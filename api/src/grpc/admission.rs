@@ -1,25 +1,80 @@
-//! Bounds the calls that are under way in the whole server: one too many is refused before any work is done.
+//! The outermost layer: bounds the calls that are under way in the whole server, one too many being refused before any work is
+//! done; and counts and times all of them.
 
+use std::collections::HashMap;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use metrics::{Counter, Gauge, Histogram};
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 use tonic::codegen::http::{Request, Response};
+use tonic::{Code, Status};
 use tower::{Layer, Service};
 
 use super::status;
+use crate::auth::scopes;
+use crate::metrics as names;
+
+/// Calls that answer with a stream: counted when they are opened, not timed.
+const STREAMS: [&str; 4] = ["ExportMessages", "ImportRecipients", "RecountTenant", "WatchCampaign"];
 
 /// Wraps all services of a server.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) struct AdmissionLayer {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
     places: Arc<Semaphore>,
+    calls: HashMap<&'static str, Call>,
+    in_flight: Gauge,
+    refused: Counter,
+}
+
+/// The handles of one call of the contract.
+#[derive(Clone)]
+struct Call {
+    method: &'static str,
+    good: Counter,
+    /// `None` for streams.
+    duration: Option<Histogram>,
+}
+
+impl Call {
+    fn new(method: &'static str) -> Self {
+        let duration = || metrics::histogram!(names::GRPC_REQUEST_DURATION, "method" => method);
+        Self {
+            method,
+            good: metrics::counter!(names::GRPC_REQUESTS, "method" => method, "code" => "ok"),
+            duration: (!STREAMS.contains(&method)).then(duration),
+        }
+    }
+
+    fn ended(&self, code: Code, began: Instant) {
+        match code {
+            Code::Ok => self.good.increment(1),
+            code => metrics::counter!(names::GRPC_REQUESTS, "method" => self.method, "code" => name(code)).increment(1),
+        }
+        if let Some(duration) = &self.duration {
+            duration.record(began.elapsed());
+        }
+    }
 }
 
 impl AdmissionLayer {
     /// At most `calls_max` at a time. A stream counts until it is opened; open streams have places of their own.
     pub(super) fn new(calls_max: usize) -> Self {
-        Self { places: Arc::new(Semaphore::new(calls_max)) }
+        let calls = scopes::calls().map(|path| (path, Call::new(path.rsplit('/').next().unwrap_or(path)))).collect();
+        Self {
+            shared: Arc::new(Shared {
+                places: Arc::new(Semaphore::new(calls_max)),
+                calls,
+                in_flight: metrics::gauge!(names::GRPC_REQUESTS_IN_FLIGHT),
+                refused: metrics::counter!(names::GRPC_REFUSED, "reason" => "requests"),
+            }),
+        }
     }
 }
 
@@ -27,15 +82,24 @@ impl<S> Layer<S> for AdmissionLayer {
     type Service = AdmissionService<S>;
 
     fn layer(&self, inner: S) -> AdmissionService<S> {
-        AdmissionService { inner, places: Arc::clone(&self.places) }
+        AdmissionService { inner, shared: Arc::clone(&self.shared) }
     }
 }
 
 /// What [`AdmissionLayer`] makes of a service.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) struct AdmissionService<S> {
     inner: S,
-    places: Arc<Semaphore>,
+    shared: Arc<Shared>,
+}
+
+/// Counts a call as under way as long as it lives, also when its connection is cut.
+struct UnderWay(Gauge);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.decrement(1.0);
+    }
 }
 
 impl<S, B, R> Service<Request<B>> for AdmissionService<S>
@@ -54,25 +118,59 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
+        let shared = &self.shared;
+        let Ok(place) = Arc::clone(&shared.places).try_acquire_owned() else {
+            shared.refused.increment(1);
             let status = status::too_much("too many calls are under way: try again later");
             return Box::pin(std::future::ready(Ok(status.into_http())));
         };
+        let call = shared.calls.get(request.uri().path()).cloned();
+        shared.in_flight.increment(1.0);
+        let under_way = UnderWay(shared.in_flight.clone());
+        let began = Instant::now();
         let answer = self.inner.call(request);
         Box::pin(async move {
             let answer = answer.await;
-            drop(place);
+            drop((place, under_way));
+            if let (Some(call), Ok(answer)) = (call, &answer) {
+                // A call that fails has its status in the head; one that does not, in the trailers.
+                let code = Status::from_header_map(answer.headers()).map_or(Code::Ok, |status| status.code());
+                call.ended(code, began);
+            }
             answer
         })
+    }
+}
+
+/// The code as a label.
+fn name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "ok",
+        Code::Cancelled => "cancelled",
+        Code::Unknown => "unknown",
+        Code::InvalidArgument => "invalid_argument",
+        Code::DeadlineExceeded => "deadline_exceeded",
+        Code::NotFound => "not_found",
+        Code::AlreadyExists => "already_exists",
+        Code::PermissionDenied => "permission_denied",
+        Code::ResourceExhausted => "resource_exhausted",
+        Code::FailedPrecondition => "failed_precondition",
+        Code::Aborted => "aborted",
+        Code::OutOfRange => "out_of_range",
+        Code::Unimplemented => "unimplemented",
+        Code::Internal => "internal",
+        Code::Unavailable => "unavailable",
+        Code::DataLoss => "data_loss",
+        Code::Unauthenticated => "unauthenticated",
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use prost::Message as _;
     use std::convert::Infallible;
     use tokio::sync::oneshot;
-    use tonic::{Code, Status};
     use tower::service_fn;
 
     #[tokio::test]
@@ -95,5 +193,14 @@ mod tests {
         release.send(()).unwrap();
         assert_eq!(code(first.await.unwrap().unwrap()), None);
         assert_eq!(code(service.call(Request::new(())).await.unwrap()), None);
+    }
+
+    #[test]
+    fn the_streams_are_those_of_the_contract() {
+        let set = prost_types::FileDescriptorSet::decode(sluice_proto::FILE_DESCRIPTOR_SET).unwrap();
+        let methods = set.file.iter().flat_map(|file| &file.service).flat_map(|service| &service.method);
+        let mut streams: Vec<&str> = methods.filter(|m| m.server_streaming()).map(|m| m.name()).collect();
+        streams.sort_unstable();
+        assert_eq!(streams, STREAMS);
     }
 }

@@ -235,7 +235,9 @@ impl CampaignService for Front {
             .await
             .map_err(|error| status::of(&error))?;
         // Driven by the reader: the next step is worked out when the one before has been taken.
-        let watch = Watch { watcher, shutdown: self.shutdown.clone(), _place: place };
+        let open = metrics::gauge!(crate::metrics::GRPC_WATCHES);
+        open.increment(1.0);
+        let watch = Watch { watcher, shutdown: self.shutdown.clone(), open, _place: place };
         Ok(Response::new(stream::unfold(Some(watch), watch_step).boxed()))
     }
 
@@ -272,7 +274,14 @@ impl CampaignService for Front {
 struct Watch {
     watcher: Watcher,
     shutdown: CancellationToken,
+    open: metrics::Gauge,
     _place: OwnedSemaphorePermit,
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.open.decrement(1.0);
+    }
 }
 
 async fn watch_step(watch: Option<Watch>) -> Option<(Result<v1::WatchCampaignResponse, Status>, Option<Watch>)> {

@@ -161,6 +161,8 @@ async fn import(
     if answers.send(told(Told::Ready(ready))).await.is_err() {
         return;
     }
+    let rows = |result| metrics::counter!(crate::metrics::IMPORT_ROWS, "result" => result);
+    let (stored, refused) = (rows("stored"), rows("refused"));
     let (checked, mut to_store) = mpsc::channel(CHECKED_MAX);
     let reading = tokio::spawn({
         let session = session.clone();
@@ -183,6 +185,10 @@ async fn import(
                 Err(error) => Err(status::of(&error)),
                 Ok(ack) => {
                     acked_rows = ack.acked_rows;
+                    if !ack.repeated {
+                        stored.increment(u64::from(ack.stored));
+                        refused.increment(ack.refused.len() as u64);
+                    }
                     told(Told::Ack(v1::ImportAck {
                         acked_rows,
                         stored: ack.stored,

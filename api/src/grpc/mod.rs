@@ -8,13 +8,17 @@ mod admission;
 mod campaigns;
 mod convert;
 mod imports;
+mod incoming;
 mod lines;
 mod messages;
 mod server;
 mod status;
 mod templates;
 
-pub use server::{GrpcLimits, GrpcParts, ServerInfo, serve};
+#[cfg(test)]
+mod tests;
+
+pub use server::{GrpcLimits, GrpcParts, ServerInfo, serve, tls_config};
 
 use std::sync::Arc;
 
@@ -24,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use crate::auth::Principal;
+use crate::metrics as names;
 
 /// What every service works with. Cheap to clone.
 #[derive(Clone)]
@@ -59,10 +64,11 @@ impl Front {
     }
 
     /// A place for a stream, held as long as the stream is.
-    fn place(of: &Arc<Semaphore>, what: &str) -> Result<OwnedSemaphorePermit, Status> {
-        Arc::clone(of)
-            .try_acquire_owned()
-            .map_err(|_| status::too_much(&format!("too many {what} are under way: try again later")))
+    fn place(of: &Arc<Semaphore>, what: &'static str) -> Result<OwnedSemaphorePermit, Status> {
+        Arc::clone(of).try_acquire_owned().map_err(|_| {
+            metrics::counter!(names::GRPC_REFUSED, "reason" => what).increment(1);
+            status::too_much(&format!("too many {what} are under way: try again later"))
+        })
     }
 }
 

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Deserialize;
 use sluice_engine::control::Control;
 use sluice_engine::domain::time::Clock;
 use sluice_proto::v1::admin_service_server::AdminServiceServer;
@@ -15,49 +14,61 @@ use sluice_proto::v1::template_service_server::TemplateServiceServer;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::server::TcpIncoming;
-use tonic::transport::{Server, ServerTlsConfig};
+use tonic::transport::{Identity, Server, ServerTlsConfig};
 
 use super::admission::AdmissionLayer;
+use super::incoming::incoming;
 use super::{Front, Streams, admin::Admin};
 use crate::auth::Verifier;
 use crate::auth::layer::AuthLayer;
+use crate::config::{Grpc, TlsFiles};
 
-/// Bounds of the gRPC front: the `[grpc.limits]` section of the configuration.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+/// Bounds of the gRPC front. All but the last three are configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GrpcLimits {
-    /// Calls under way in the whole server; one more is answered `RESOURCE_EXHAUSTED`. 1 to 100,000.
-    pub calls_max: usize,
-    /// Streams (calls) on one connection, 1 to 10,000.
-    pub streams_per_connection_max: u32,
-    /// Open watches, 1 to 100,000.
-    pub watches_max: usize,
-    /// Open imports, 1 to 1,000; each holds a few chunks in memory.
-    pub imports_max: usize,
-    /// Open exports and recounts of a tenant, 1 to 1,000.
-    pub exports_max: usize,
-    /// Largest message that is read, bytes, 64 KiB to 64 MiB.
+    /// Largest message that is read, bytes.
     pub message_bytes_max: usize,
-    /// Longest time that a unary call may take, seconds, 1 to 3,600. What it began is finished all the same.
-    pub call_seconds_max: u64,
-    /// Longest silence of an importer, seconds, 1 to 3,600.
-    pub import_idle_seconds_max: u64,
+    /// Connections at a time; further ones wait in the kernel's queue.
+    pub connections_max: usize,
+    /// Calls at a time on one connection.
+    pub connection_streams_max: usize,
+    /// Calls at a time in the whole server; one more is answered `RESOURCE_EXHAUSTED`.
+    pub requests_max: usize,
+    /// Open watches.
+    pub watches_max: usize,
+    /// Longest time that a call with one answer may take. What it began is finished all the same.
+    pub request_timeout: Duration,
+    /// How often a silent connection is asked whether it still lives.
+    pub keepalive_interval: Duration,
+    /// Open imports; each holds a few chunks in memory.
+    pub imports_max: usize,
+    /// Open exports and recounts of a tenant.
+    pub exports_max: usize,
+    /// Longest silence of an importer.
+    pub import_idle: Duration,
 }
 
-impl Default for GrpcLimits {
-    fn default() -> Self {
+impl From<&Grpc> for GrpcLimits {
+    fn from(config: &Grpc) -> Self {
         Self {
-            calls_max: 1_024,
-            streams_per_connection_max: 256,
-            watches_max: 1_024,
+            message_bytes_max: config.message_bytes_max,
+            connections_max: config.connections_max,
+            connection_streams_max: config.connection_streams_max,
+            requests_max: config.requests_max,
+            watches_max: config.watches_max,
+            request_timeout: config.request_timeout,
+            keepalive_interval: config.keepalive_interval,
             imports_max: 32,
             exports_max: 32,
-            message_bytes_max: 4 * 1024 * 1024,
-            call_seconds_max: 60,
-            import_idle_seconds_max: 120,
+            import_idle: Duration::from_secs(120),
         }
     }
+}
+
+/// The gRPC listener's certificate in tonic's form.
+pub fn tls_config(files: &TlsFiles) -> std::io::Result<ServerTlsConfig> {
+    let identity = Identity::from_pem(std::fs::read(&files.cert_file)?, std::fs::read(&files.key_file)?);
+    Ok(ServerTlsConfig::new().identity(identity).timeout(Duration::from_secs(10)))
 }
 
 /// What the server says of itself.
@@ -104,22 +115,22 @@ pub async fn serve(parts: GrpcParts, listener: TcpListener) -> Result<(), tonic:
         }),
     };
     let mut server = Server::builder()
-        .timeout(Duration::from_secs(limits.call_seconds_max))
-        .max_concurrent_streams(limits.streams_per_connection_max)
-        .http2_keepalive_interval(Some(Duration::from_secs(30)))
+        .timeout(limits.request_timeout)
+        .max_concurrent_streams(u32::try_from(limits.connection_streams_max).unwrap_or(u32::MAX))
+        .http2_keepalive_interval(Some(limits.keepalive_interval))
         .http2_keepalive_timeout(Some(Duration::from_secs(10)))
         .http2_max_header_list_size(64 * 1024);
     if let Some(tls) = tls {
         server = server.tls_config(tls)?;
     }
     let size = limits.message_bytes_max;
-    let idle = Duration::from_secs(limits.import_idle_seconds_max);
+    let idle = limits.import_idle;
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_serving::<CampaignServiceServer<Front>>().await;
     let admin = Admin { front: front.clone(), info, clock: clock.clone(), started: clock.mono() };
     let imports = super::imports::Imports { front: front.clone(), idle };
     let router = server
-        .layer(AdmissionLayer::new(limits.calls_max))
+        .layer(AdmissionLayer::new(limits.requests_max))
         .layer(AuthLayer::new(verifier, clock))
         .add_service(health_service)
         .add_optional_service(reflection(tonic_reflection::server::Builder::build_v1))
@@ -130,7 +141,7 @@ pub async fn serve(parts: GrpcParts, listener: TcpListener) -> Result<(), tonic:
         .add_service(LineServiceServer::new(front.clone()).max_decoding_message_size(size))
         .add_service(MessageServiceServer::new(front.clone()).max_decoding_message_size(size))
         .add_service(TemplateServiceServer::new(front).max_decoding_message_size(size));
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true)).with_keepalive(Some(Duration::from_secs(60)));
+    let incoming = incoming(listener, limits.connections_max);
     let ended = async move {
         shutdown.cancelled().await;
         // Before the drain begins, so that balancers look elsewhere first.

@@ -1,0 +1,7 @@
+//! The gRPC front on a real socket, over a real ledger, with a runtime that does nothing.
+
+mod bench;
+mod calls;
+mod imports;
+mod isolation;
+mod transport;

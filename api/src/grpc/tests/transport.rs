@@ -1,0 +1,143 @@
+//! Health, reflection, limits, scopes, shutdown.
+
+use std::time::Duration;
+
+use futures_util::{StreamExt as _, stream};
+use sluice_proto::v1;
+use sluice_proto::v1::campaign_service_client::CampaignServiceClient;
+use tonic::Code;
+use tonic::service::interceptor::InterceptedService;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
+
+use super::bench::*;
+
+#[tokio::test]
+async fn health_and_both_reflections_need_no_token() {
+    let bench = Bench::new().await;
+    let mut health = HealthClient::new(bench.channel().await);
+    for service in ["", "sluice.v1.CampaignService"] {
+        let check = HealthCheckRequest { service: service.to_owned() };
+        assert_eq!(health.check(check).await.unwrap().into_inner().status(), ServingStatus::Serving);
+    }
+    {
+        use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
+        use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
+        use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
+        use tonic_reflection::pb::v1::{ServerReflectionRequest, ServerReflectionResponse};
+        let ask = ServerReflectionRequest {
+            host: String::new(),
+            message_request: Some(MessageRequest::ListServices(String::new())),
+        };
+        let mut client = ServerReflectionClient::new(bench.channel().await);
+        let mut answers = client.server_reflection_info(stream::iter([ask])).await.unwrap().into_inner();
+        let answer: ServerReflectionResponse = answers.message().await.unwrap().unwrap();
+        let Some(MessageResponse::ListServicesResponse(list)) = answer.message_response else { panic!() };
+        let names: Vec<String> = list.service.into_iter().map(|service| service.name).collect();
+        for service in ["Admin", "Campaign", "Import", "Line", "Message", "Template"] {
+            assert!(names.contains(&format!("sluice.v1.{service}Service")), "{names:?}");
+        }
+    }
+    use tonic_reflection::pb::v1alpha::server_reflection_client::ServerReflectionClient;
+    use tonic_reflection::pb::v1alpha::server_reflection_request::MessageRequest;
+    use tonic_reflection::pb::v1alpha::server_reflection_response::MessageResponse;
+    let ask = tonic_reflection::pb::v1alpha::ServerReflectionRequest {
+        host: String::new(),
+        message_request: Some(MessageRequest::FileContainingSymbol("sluice.v1.CampaignService".to_owned())),
+    };
+    let mut client = ServerReflectionClient::new(bench.channel().await);
+    let mut answers = client.server_reflection_info(stream::iter([ask])).await.unwrap().into_inner();
+    let answer = answers.message().await.unwrap().unwrap();
+    assert!(matches!(answer.message_response, Some(MessageResponse::FileDescriptorResponse(_))));
+}
+
+#[tokio::test]
+async fn without_token_or_scope_nobody_is_let_in() {
+    let bench = Bench::new().await;
+    bench.furnish("acme", "a-").await;
+    let get = || v1::GetCampaignRequest { campaign_id: "a-campaign".to_owned() };
+    let mut nobody = CampaignServiceClient::new(bench.channel().await);
+    assert_eq!(nobody.get_campaign(get()).await.unwrap_err().code(), Code::Unauthenticated);
+    let reader = InterceptedService::new(bench.channel().await, bearer("acme", "read"));
+    let mut reader = CampaignServiceClient::new(reader);
+    reader.get_campaign(get()).await.unwrap();
+    let delete = v1::DeleteCampaignRequest { campaign_id: "a-campaign".to_owned(), ..Default::default() };
+    assert_eq!(reader.delete_campaign(delete).await.unwrap_err().code(), Code::PermissionDenied);
+}
+
+#[tokio::test]
+async fn a_message_that_is_too_large_is_refused() {
+    let bench = Bench::new().await;
+    bench.furnish("acme", "a-").await;
+    let mut client = bench.campaigns("acme").await;
+    let mut large = campaign("a-", "large");
+    large.description = "x".repeat(limits().message_bytes_max + 1);
+    assert_eq!(client.create_campaign(large).await.unwrap_err().code(), Code::OutOfRange);
+}
+
+#[tokio::test]
+async fn watches_are_bounded_and_end_when_the_server_goes_down() {
+    let bench = Bench::new().await;
+    bench.furnish("acme", "a-").await;
+    let mut client = bench.campaigns("acme").await;
+    let request = || v1::WatchCampaignRequest { campaign_id: "a-campaign".to_owned(), ..Default::default() };
+    let mut watches = Vec::new();
+    for _ in 0..limits().watches_max {
+        let mut watch = client.watch_campaign(request()).await.unwrap().into_inner();
+        let first = watch.message().await.unwrap().unwrap();
+        assert!(matches!(first.update, Some(v1::watch_campaign_response::Update::Snapshot(_))));
+        watches.push(watch);
+    }
+    assert_eq!(client.watch_campaign(request()).await.unwrap_err().code(), Code::ResourceExhausted);
+
+    let mut health = HealthClient::new(bench.channel().await);
+    let mut changes = health.watch(HealthCheckRequest::default()).await.unwrap().into_inner();
+    assert_eq!(changes.message().await.unwrap().unwrap().status(), ServingStatus::Serving);
+    bench.shutdown.cancel();
+    assert_eq!(changes.message().await.unwrap().unwrap().status(), ServingStatus::NotServing);
+    for mut watch in watches {
+        assert_eq!(watch.message().await.unwrap_err().code(), Code::Unavailable);
+    }
+    drop((client, health, changes));
+    tokio::time::timeout(Duration::from_secs(10), bench.server).await.expect("it ends").unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn one_connection_too_many_waits_for_a_place() {
+    let bench = Bench::with(crate::grpc::GrpcLimits { connections_max: 1, ..limits() }).await;
+    let first = bench.channel().await;
+    HealthClient::new(first.clone()).check(HealthCheckRequest::default()).await.unwrap();
+    // The kernel takes the second connection; nobody answers on it until the first is gone.
+    let second = bench.channel().await;
+    let mut waiting = HealthClient::new(second);
+    let mut check = std::pin::pin!(waiting.check(HealthCheckRequest::default()));
+    let early = tokio::time::timeout(Duration::from_millis(200), &mut check).await;
+    assert!(early.is_err(), "{early:?}");
+    drop(first);
+    check.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_slow_reader_of_an_export_holds_up_nobody() {
+    let bench = Bench::new().await;
+    bench.furnish("acme", "a-").await;
+    let requests = stream::iter([header("a-campaign", "list"), part(chunk(0, 5_000))]);
+    let answers = bench.imports("acme").await.import_recipients(requests).await.unwrap().into_inner();
+    assert_eq!(answers.collect::<Vec<_>>().await.len(), 2);
+    let seal = v1::SealCampaignRequest { campaign_id: "a-campaign".to_owned(), ..Default::default() };
+    bench.campaigns("acme").await.seal_campaign(seal).await.unwrap();
+    let export = || v1::ExportMessagesRequest { campaign_id: "a-campaign".to_owned(), ..Default::default() };
+    let mut messages = bench.messages("acme").await;
+    let mut slow = messages.export_messages(export()).await.unwrap().into_inner();
+    let first = slow.message().await.unwrap().unwrap();
+    assert_eq!(first.messages.len(), 1_000);
+    // Meanwhile another export runs through, and the slow one goes on where it stood, also by its token.
+    let whole: Vec<_> = messages.export_messages(export()).await.unwrap().into_inner().collect().await;
+    assert_eq!(whole.into_iter().map(|batch| batch.unwrap().messages.len()).sum::<usize>(), 5_000);
+    let second = slow.message().await.unwrap().unwrap();
+    let resumed = v1::ExportMessagesRequest { resume_token: first.resume_token, ..export() };
+    drop(slow);
+    let mut resumed = messages.export_messages(resumed).await.unwrap().into_inner();
+    assert_eq!(resumed.message().await.unwrap().unwrap().messages, second.messages);
+}
