@@ -82,7 +82,7 @@ pub async fn run(config: Config, options: ServeOptions) -> anyhow::Result<ExitCo
         control,
         verifier: Arc::new(verifier),
         clock,
-        limits: grpc_limits(&config),
+        limits: GrpcLimits::from(&config.grpc),
         info: ServerInfo {
             version: env!("CARGO_PKG_VERSION"),
             node_id: "local".to_owned(),
@@ -275,21 +275,6 @@ fn default_settings(config: &Config) -> control::Defaults {
     }
 }
 
-fn grpc_limits(config: &Config) -> GrpcLimits {
-    GrpcLimits {
-        calls_max: config.grpc.requests_max,
-        streams_per_connection_max: u32::try_from(config.grpc.connection_streams_max).unwrap_or(u32::MAX),
-        watches_max: config.grpc.watches_max,
-        message_bytes_max: config.grpc.message_bytes_max,
-        call_seconds_max: config.grpc.request_timeout.as_secs().max(1),
-        ..GrpcLimits::default()
-    }
-}
-
 fn grpc_tls(config: &Config) -> anyhow::Result<Option<tonic::transport::ServerTlsConfig>> {
-    let Some(files) = &config.tls.grpc else { return Ok(None) };
-    let read =
-        |path: &std::path::Path| std::fs::read(path).with_context(|| format!("{} cannot be read", path.display()));
-    let identity = tonic::transport::Identity::from_pem(read(&files.cert_file)?, read(&files.key_file)?);
-    Ok(Some(tonic::transport::ServerTlsConfig::new().identity(identity)))
+    config.tls.grpc.as_ref().map(grpc::tls_config).transpose().context("the gRPC certificate cannot be read")
 }

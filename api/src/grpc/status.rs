@@ -94,7 +94,11 @@ fn field_violation(violation: &Violation) -> FieldViolation {
 }
 
 fn cut(text: &str) -> String {
-    text[..text.floor_char_boundary(TEXT_BYTES_MAX)].to_owned()
+    let mut end = text.len().min(TEXT_BYTES_MAX);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text[..end].to_owned()
 }
 
 /// More than is taken at a time.

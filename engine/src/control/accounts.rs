@@ -36,7 +36,7 @@ impl Account {
 
     /// Whether nobody else may use it, so that whatever comes for it concerns this tenant.
     pub fn is_private_to(&self, tenant: &TenantId) -> bool {
-        matches!(&self.tenants, Tenants::Only(tenants) if tenants.as_slice() == [tenant.clone()])
+        matches!(&self.tenants, Tenants::Only(tenants) if tenants.as_slice() == std::slice::from_ref(tenant))
     }
 }
 

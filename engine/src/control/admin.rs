@@ -36,6 +36,7 @@ impl Control {
             let problem = "this server has no backup directory configured (store.backup_dir)";
             return Err(Error::precondition("BACKUP_DIR", "server".to_owned(), problem));
         };
+        tokio::fs::create_dir_all(dir.as_path()).await.map_err(|error| Error::Ledger(error.to_string()))?;
         let path = dir.join(file_name);
         let as_of = self.now();
         let report = self.store.backup(&path).await.map_err(|error| match error {

@@ -188,7 +188,7 @@ impl Bench {
     /// Applies one event to a message.
     pub(super) async fn apply(&self, campaign: &CampaignView, seq: u32, event: Event) -> EntryResult {
         let key = MessageKey { campaign: campaign.record.key, seq };
-        self.store.commit(vec![Entry { key, event }]).await.unwrap().results[0].clone()
+        self.store.commit(vec![Entry { key, event }]).await.unwrap().results[0]
     }
 
     /// Makes a message in doubt.
