@@ -54,9 +54,10 @@ async fn bench() -> Outcome<()> {
     store.seal(key, UnixMillis(1)).await?;
     watch.print("seal", u64::from(recipients));
 
-    let before = store.counters();
+    let lines: Arc<[LineKey]> = Arc::new([LineKey(1)]);
+    let (before, written) = (store.counters(), written_bytes());
     let watch = Watch::start();
-    let mut calls = Vec::new();
+    let (mut calls, mut waits) = (Vec::new(), Vec::new());
     let mut sent: u64 = 0;
     let mut batch = Vec::with_capacity(entries as usize);
     // Every message moves five times: as it is sent, and `lag` messages behind each of its stages the next.
@@ -67,27 +68,34 @@ async fn bench() -> Outcome<()> {
                 continue;
             };
             let seq = u32::try_from(seq)?;
-            batch.push(Entry { key: MessageKey { campaign: key, seq }, event: event(stage, seq) });
+            batch.push(Entry { key: MessageKey { campaign: key, seq }, event: event(stage, seq, &lines) });
             sent += 1;
         }
         if batch.len() >= entries as usize || step + 1 == steps {
             let (store, entries) = (Arc::clone(&store), std::mem::take(&mut batch));
-            calls.push(tokio::spawn(async move { store.commit(entries).await }));
+            calls.push(tokio::spawn(async move {
+                let begun = SystemTime::now();
+                store.commit(entries).await.map(|_| begun.elapsed().unwrap_or_default())
+            }));
             if calls.len() >= CALLS_AT_ONCE {
-                calls.remove(0).await??;
+                waits.push(calls.remove(0).await??);
             }
         }
     }
     for call in calls {
-        call.await??;
+        waits.push(call.await??);
     }
     watch.print("transitions", sent);
+    waits.sort_unstable();
+    let wait = |share: usize| waits[(waits.len() - 1) * share / 100];
+    println!("a call waits p50 {:?}, p99 {:?}, longest {:?}", wait(50), wait(99), wait(100));
     let after = store.counters();
     let commits = after.commits - before.commits;
     println!(
-        "commits {commits}, entries a commit {}, checkpoints {}",
+        "commits {commits}, entries a commit {}, checkpoints {}, {} MB written",
         sent / commits.max(1),
-        after.checkpoints - before.checkpoints
+        after.checkpoints - before.checkpoints,
+        (written_bytes() - written) >> 20
     );
 
     let watch = Watch::start();
@@ -100,14 +108,22 @@ async fn bench() -> Outcome<()> {
         peak_rss_kb()
     );
     store.close().await?;
+    drop(store);
+    let watch = Watch::start();
+    let store = EmbeddedStore::open(EmbeddedConfig::new(&dir), Clock::system())?;
+    store.open_attempts(key, 0, 10_000).await?;
+    store.read_window(key, 0, 10_000).await?;
+    watch.print("reopen", u64::from(recipients));
+    drop(store);
     std::fs::remove_dir_all(dir)?;
     Ok(())
 }
 
-fn event(stage: u8, seq: u32) -> Event {
+fn event(stage: u8, seq: u32, lines: &Arc<[LineKey]>) -> Event {
     let at = UnixMillis(1_700_000_000_000 + i64::from(seq));
     let report = |what| Event::Report {
         attempt: 1,
+        lines: Arc::clone(lines),
         at,
         what,
         provider_at: Some(1_700_000_000),
@@ -193,6 +209,12 @@ fn cpu_time() -> Duration {
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
     let ticks = |i: usize| fields.get(i).and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
     Duration::from_millis(10 * (ticks(11) + ticks(12)))
+}
+
+/// Bytes this process had written to storage, from `/proc`.
+fn written_bytes() -> u64 {
+    let io = std::fs::read_to_string("/proc/self/io").unwrap_or_default();
+    io.lines().find_map(|line| line.strip_prefix("write_bytes: ")).and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
 fn peak_rss_kb() -> u64 {

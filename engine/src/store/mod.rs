@@ -83,7 +83,8 @@ pub trait Store: Send + Sync + 'static {
     /// Stores a new campaign and assigns its key; `key`, `version` of the argument are ignored.
     async fn create_campaign(&self, campaign: Campaign, request_id: Option<&str>) -> StoreResult<Created<Campaign>>;
     /// Replaces the record if the stored version is `campaign.version`; returns it with the next version.
-    /// The fields `recipients`, `refused`, `next_seq`, `sealed` and `end` are the store's own and are kept as stored.
+    /// The fields `recipients`, `refused`, `next_seq`, `sealed` and `end` are the store's own and are kept as stored; when they
+    /// move (an import, the seal), the version stays, so that callers need not read again for what they did not change.
     async fn update_campaign(&self, campaign: Campaign) -> StoreResult<Campaign>;
     /// By its public id.
     async fn campaign(&self, tenant: &TenantId, id: &CampaignId) -> StoreResult<Campaign>;
@@ -91,7 +92,8 @@ pub trait Store: Send + Sync + 'static {
     async fn campaign_by_key(&self, key: CampaignKey) -> StoreResult<Campaign>;
     /// A page in order of key, newest first. Counts are those of the returned moment.
     async fn list_campaigns(&self, filter: &CampaignFilter, page: Page) -> StoreResult<Paged<(Campaign, Tally)>>;
-    /// Removes a campaign and all that belongs to it, in steps that leave the rest usable.
+    /// Removes a campaign and all that belongs to it, in steps that leave the rest usable: it is unknown from the first step on, and
+    /// removed altogether when this returns, or some time after the next start if that comes between.
     async fn delete_campaign(&self, key: CampaignKey, version: u64) -> StoreResult<()>;
 
     /// Stores a new line, and its pool if that is new; assigns its key. The sender identity must be new to the installation.
@@ -109,7 +111,7 @@ pub trait Store: Send + Sync + 'static {
     /// Replaces the record if the stored version is `pool.version`.
     async fn update_pool(&self, pool: Pool) -> StoreResult<Pool>;
 
-    /// Stores a template or its next version. `expected`: the version to replace (`None`: whatever is there).
+    /// Stores a template or its next version. `expected`: the version to replace (`None`: whatever is there; 0: none yet).
     async fn put_template(
         &self,
         template: TemplateRecord,
@@ -152,7 +154,8 @@ pub trait Store: Send + Sync + 'static {
     async fn commit(&self, entries: Vec<Entry>) -> StoreResult<Committed>;
 
     /// The campaign ends: its pending messages become cancelled or expired in one step with its record (state and version as in
-    /// [`Store::update_campaign`]).
+    /// [`Store::update_campaign`]); those that somebody decided to send again stay pending. A campaign ends once: ended again
+    /// after a reopening, it keeps the end it has.
     async fn end_campaign(&self, campaign: Campaign, end: End) -> StoreResult<(Campaign, Tally)>;
 
     // --- counts ---
@@ -168,7 +171,8 @@ pub trait Store: Send + Sync + 'static {
 
     /// One message with all its attempts.
     async fn message(&self, key: MessageKey) -> StoreResult<MessageRecord>;
-    /// A page of a campaign's messages in order of `seq`; the newest attempt only, unless `filter.all_attempts`.
+    /// A page of a campaign's messages in order of `seq`; the newest attempt only, unless `filter.all_attempts`. A page bounds the work
+    /// too: it may come back short, even empty, with a mark to go on from.
     async fn messages(
         &self,
         campaign: CampaignKey,

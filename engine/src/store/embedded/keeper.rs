@@ -47,7 +47,11 @@ impl Keeper {
                         // Half a second without a commit: nobody is held up now.
                         copied = true;
                         let large = std::fs::metadata(self.shared.log_path()).is_ok_and(|f| f.len() > LOG_KEPT_BYTES);
-                        self.checkpoint(if large { CheckpointMode::TRUNCATE } else { CheckpointMode::PASSIVE });
+                        self.checkpoint(CheckpointMode::PASSIVE);
+                        if large {
+                            // Keeps writers out, but has nothing left to copy.
+                            self.checkpoint(CheckpointMode::TRUNCATE);
+                        }
                     }
                 }
                 Err(RecvTimeoutError::Disconnected) => break,

@@ -10,6 +10,7 @@ mod cache;
 mod campaigns;
 mod contract;
 mod counts;
+mod duplicates;
 mod error;
 mod keeper;
 mod ledger;
@@ -263,7 +264,7 @@ impl EmbeddedStore {
         answer.await.map_err(|_| closed())?
     }
 
-    /// Lets the threads finish what is queued, and waits for them.
+    /// Lets the threads finish what is queued, and waits for them: some milliseconds, blocking.
     fn stop(&self) {
         self.queue.lock().take();
         for thread in std::mem::take(&mut *self.threads.lock()) {
