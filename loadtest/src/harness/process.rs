@@ -27,6 +27,16 @@ pub struct Addresses {
     pub ops: String,
 }
 
+/// What a file-size limit does to the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum FileLimit {
+    /// The system's default: the signal ends the process.
+    #[default]
+    Deadly,
+    /// Writing beyond it fails like writing to a full disk, for which it stands in tests.
+    AnError,
+}
+
 /// A running server. Dropping it kills it.
 #[derive(Debug)]
 pub struct ServerProcess {
@@ -91,9 +101,24 @@ impl ServerProcess {
     ///
     /// # Errors
     /// When it does not start or says nothing within `deadline`; the end of its log is part of the message.
-    pub async fn start(binary: &Path, config: &Path, log: &Path, deadline: Duration) -> anyhow::Result<Self> {
+    pub async fn start(
+        binary: &Path,
+        config: &Path,
+        log: &Path,
+        limits: FileLimit,
+        deadline: Duration,
+    ) -> anyhow::Result<Self> {
         let errors = std::fs::OpenOptions::new().create(true).append(true).open(log)?;
-        let mut child = Command::new(binary)
+        let mut command = match limits {
+            FileLimit::Deadly => Command::new(binary),
+            FileLimit::AnError => {
+                // An ignored signal stays ignored over exec, and the process id stays the same.
+                let mut shell = Command::new("sh");
+                shell.args(["-c", r#"trap '' XFSZ; exec "$0" "$@""#]).arg(binary);
+                shell
+            }
+        };
+        let mut child = command
             .arg("serve")
             .arg("--config")
             .arg(config)

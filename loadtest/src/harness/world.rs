@@ -10,7 +10,7 @@ use tokio::process::{Child, Command};
 
 use super::client::Customer;
 use super::config::{self, Lines, META, Ports, TENANT, TOKEN_SECRET, TWILIO};
-use super::process::{ServerProcess, binary};
+use super::process::{FileLimit, ServerProcess, binary};
 use crate::grpc::development_token;
 use crate::sim::plan::Plan;
 use crate::sim::{SimConfig, SimHandle};
@@ -142,6 +142,8 @@ pub struct WorldPlan {
     pub apart: bool,
     /// Connections over which each account's webhooks come.
     pub webhook_connections: usize,
+    /// What a file-size limit does to the server.
+    pub limits: FileLimit,
 }
 
 impl Default for WorldPlan {
@@ -153,6 +155,7 @@ impl Default for WorldPlan {
             extra: String::new(),
             apart: false,
             webhook_connections: 64,
+            limits: FileLimit::Deadly,
         }
     }
 }
@@ -165,6 +168,7 @@ pub struct World {
     lines: Lines,
     ports: Ports,
     extra: String,
+    limits: FileLimit,
     binary: PathBuf,
     token: String,
     server: Option<ServerProcess>,
@@ -191,6 +195,7 @@ impl World {
             lines: plan.lines,
             ports: Ports::default(),
             extra: plan.extra,
+            limits: plan.limits,
             binary: binary().await?,
             token: development_token(TOKEN_SECRET, TENANT)?,
             server: None,
@@ -208,7 +213,7 @@ impl World {
         let api = self.sim.api();
         let config = config::write_server(self.folder.path(), &api, &self.lines, &self.ports, &self.extra)?;
         let log = self.folder.path().join("server.log");
-        let mut server = ServerProcess::start(&self.binary, &config, &log, START).await?;
+        let mut server = ServerProcess::start(&self.binary, &config, &log, self.limits, START).await?;
         self.ports = Ports {
             grpc: server.addresses.grpc.parse()?,
             webhooks: server.addresses.webhooks.parse()?,
@@ -307,5 +312,14 @@ impl World {
         wanted.quiesce.get_or_insert(Duration::from_secs(60));
         wanted.strangers = true;
         check(customer.channel(), &wanted).await
+    }
+}
+
+/// A failed test leaves its directory behind for whoever looks into it.
+impl Drop for World {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("kept: {}", self.keep().display());
+        }
     }
 }

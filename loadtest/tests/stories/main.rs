@@ -16,6 +16,7 @@ use std::time::Duration;
 use sluice_loadtest::harness::client::{CampaignPlan, Customer, shown};
 use sluice_loadtest::harness::config::Lines;
 use sluice_loadtest::harness::people;
+use sluice_loadtest::harness::process::FileLimit;
 use sluice_loadtest::harness::world::{World, WorldPlan};
 use sluice_loadtest::sim::SimHandle;
 use sluice_loadtest::sim::plan::Plan;
@@ -51,6 +52,7 @@ pub(crate) async fn world(ceiling: u32, plan: Plan, seed: u64) -> (World, Custom
         plan,
         seed,
         extra: QUICK.to_owned(),
+        limits: FileLimit::AnError,
         ..WorldPlan::default()
     };
     let world = World::start(order).await.expect("the world starts");
