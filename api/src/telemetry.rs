@@ -59,7 +59,10 @@ fn subscriber<W>(log: &Log, writer: W, colour: bool) -> Result<Box<dyn Subscribe
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
-    let base = tracing_subscriber::fmt().with_env_filter(filter(&log.level)?).with_writer(writer);
+    // A log that cannot be written (its disk is full) must end nobody: by default the trouble is printed to standard error, which
+    // panics when that is the very file.
+    let base =
+        tracing_subscriber::fmt().with_env_filter(filter(&log.level)?).with_writer(writer).log_internal_errors(false);
     Ok(match log.format {
         LogFormat::Text => Box::new(base.with_ansi(colour).finish()),
         LogFormat::Json => Box::new(base.json().flatten_event(true).with_span_list(false).finish()),
