@@ -1,15 +1,82 @@
-//! The binary `sluice`.
-fn main() -> std::process::ExitCode {
-    let path = std::env::args().skip_while(|a| a != "--config").nth(1).unwrap_or_default();
-    let report = sluice_api::config::check(std::path::Path::new(&path));
-    let Some(config) = report.config.clone() else {
-        eprintln!("{report}");
-        return std::process::ExitCode::from(2);
+//! The binary `sluice`: the server, and the command line that drives it.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser as _;
+use sluice_api::assembly::{self, ServeOptions};
+use sluice_api::cli::failure::Exit;
+use sluice_api::cli::output::Console;
+use sluice_api::cli::{self, CheckArgs, Cli, ClientCommand, Command, ConfigCommand, ServeArgs};
+use sluice_api::{config, telemetry};
+use tokio_util::sync::CancellationToken;
+
+/// How long threads that still read a file may take to notice that the command has ended.
+const LAST_THREADS: Duration = Duration::from_millis(200);
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match &cli.command {
+        Command::Serve(args) => serve(args),
+        Command::Config(ConfigCommand::Check(args)) => check(args),
+        Command::Client(command) => client(&cli, command),
+    }
+}
+
+/// Runs the server. A configuration that cannot be used is reported like `config check` does, and nothing is started.
+fn serve(args: &ServeArgs) -> ExitCode {
+    let report = config::check(&args.config);
+    let Some(config) = report.config else {
+        eprint!("{report}");
+        return Exit::Refused.into();
     };
-    sluice_api::telemetry::init(&config.log).expect("logs");
-    let options = sluice_api::assembly::ServeOptions { print_addresses: true };
-    tokio::runtime::Runtime::new()
-        .expect("a runtime")
-        .block_on(sluice_api::assembly::run(config, options))
-        .expect("it starts")
+    if let Err(error) = telemetry::init(&config.log) {
+        return fail("the log could not be opened", &error);
+    }
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail("the runtime could not be started", &error),
+    };
+    let options = ServeOptions { print_addresses: args.print_addresses };
+    match runtime.block_on(assembly::run(config, options)) {
+        Ok(exit) => exit,
+        Err(error) => fail("the server could not go on", &format_args!("{error:#}")),
+    }
+}
+
+/// Says everything that is wrong with a configuration, and does nothing else.
+fn check(args: &CheckArgs) -> ExitCode {
+    let report = config::check(&args.config);
+    if report.problems.is_empty() {
+        println!("{report}");
+        return Exit::Ok.into();
+    }
+    eprint!("{report}");
+    Exit::Refused.into()
+}
+
+fn client(cli: &Cli, command: &ClientCommand) -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail("the runtime could not be started", &error),
+    };
+    let mut console = Console::of_process(cli.output);
+    let interrupt = CancellationToken::new();
+    let exit = runtime.block_on(async {
+        let on_ctrl_c = interrupt.clone();
+        tokio::spawn(async move {
+            // Where no signal can be awaited, Ctrl-C ends the process as it does by default.
+            if tokio::signal::ctrl_c().await.is_ok() {
+                on_ctrl_c.cancel();
+            }
+        });
+        cli::run(cli, command, std::env::var("SLUICE_TOKEN").ok(), &mut console, &interrupt).await
+    });
+    runtime.shutdown_timeout(LAST_THREADS);
+    exit.into()
+}
+
+fn fail(what: &str, error: &dyn std::fmt::Display) -> ExitCode {
+    eprintln!("error: {what}: {error}");
+    Exit::Failed.into()
 }
