@@ -101,8 +101,9 @@ pub async fn run(config: Config, options: ServeOptions) -> anyhow::Result<ExitCo
             ended.context("the gRPC listener panicked")?.context("the gRPC listener failed")?;
         }
     }
-    let stopped = engine.stop().await;
+    // First of all the health turns, so that balancers look elsewhere; calls under way are finished.
     stop_grpc.cancel();
+    let stopped = engine.stop().await;
     let grpc_closed = grpc_task.is_finished() || within(config.shutdown.close_grpc, grpc_task).await;
     stop_webhooks.cancel();
     let webhooks_closed = within(config.shutdown.close_webhooks + Duration::from_secs(1), webhooks_task).await;

@@ -76,7 +76,7 @@ impl Default for EngineConfig {
             connect_timeout: Duration::from_secs(5),
             answer_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(60),
-            latency_assumed: Duration::from_millis(100),
+            latency_assumed: Duration::from_millis(50),
             status_shards: 2,
             commit_tick: Duration::from_millis(1),
             commit_entries_max: 4_096,

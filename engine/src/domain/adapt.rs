@@ -45,9 +45,11 @@ impl SlowDown {
     }
 }
 
-/// Requests that may be in flight at once: what rate × latency needs, twice over, and no more.
+/// Requests that may be in flight at once: what rate × latency needs, four times over, and no more.
 ///
 /// A provider that stops answering then holds tens of messages in doubt, not everything that the operator's maximum allows.
+/// The latency is that of the quicker answers: what a queue on this side adds must not ask for more connections, which would
+/// lengthen the queue again.
 #[derive(Debug, Clone)]
 pub struct InFlight {
     max: u32,
@@ -68,9 +70,9 @@ impl InFlight {
         self.max = max;
     }
 
-    /// Learns one answer's latency: rises fast, falls slowly.
+    /// Learns one answer's latency: falls fast, rises slowly (within some hundred answers).
     pub fn learn(&mut self, latency: Duration) {
-        let weight = if latency > self.latency { 0.25 } else { 0.02 };
+        let weight = if latency > self.latency { 0.01 } else { 0.1 };
         self.latency =
             Duration::from_secs_f64(self.latency.as_secs_f64() * (1.0 - weight) + latency.as_secs_f64() * weight);
     }
@@ -83,7 +85,7 @@ impl InFlight {
     /// How many at this rate (per second).
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // bounded by max
     pub fn limit(&self, rate: f64) -> u32 {
-        let needed = (2.0 * rate * self.latency.as_secs_f64()).ceil().min(f64::from(self.max)) as u32;
+        let needed = (4.0 * rate * self.latency.as_secs_f64()).ceil().min(f64::from(self.max)) as u32;
         needed.max(Self::MIN).min(self.max)
     }
 }
@@ -120,9 +122,9 @@ mod tests {
     #[test]
     fn in_flight_follows_the_latency_within_bounds() {
         let mut flight = InFlight::new(256, Duration::from_millis(50));
-        assert_eq!(flight.limit(1_000.0), 100);
-        assert_eq!(flight.limit(10.0), InFlight::MIN);
-        for _ in 0..40 {
+        assert_eq!(flight.limit(1_000.0), 200);
+        assert_eq!(flight.limit(1.0), InFlight::MIN);
+        for _ in 0..400 {
             flight.learn(Duration::from_millis(500));
         }
         assert_eq!(flight.limit(1_000.0), 256);

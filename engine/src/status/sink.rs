@@ -10,8 +10,9 @@ use async_trait::async_trait;
 use crate::domain::ids::{AccountId, CampaignKey, LineKey, MessageKey};
 use crate::domain::message::{Event, Failure, Reported};
 use crate::domain::time::UnixMillis;
+use crate::line::gate::LineShared;
 use crate::metrics::EntryMetrics;
-use crate::provider::{Act, classify_event};
+use crate::provider::{Act, Class, classify_event};
 use crate::store::{Entry, EntryResult, InboundEvent, ParkedEvent, ParkedMove, StoreError};
 use crate::supervisor::{Context, SupervisorMsg};
 use crate::webhook::{self, SinkError, StatusEvent, WebhookSink};
@@ -60,7 +61,9 @@ impl Sink {
             Some((campaign, seq, attempt)) => (attempt, Some(MessageKey { campaign: CampaignKey(campaign), seq })),
             None => (0, None),
         };
-        let event = report(status, attempt, lines, now);
+        let failure = (status.stage == webhook::Reported::Failed)
+            .then(|| self.failure(&status, lines, key.map(|key| key.campaign)));
+        let event = report(status, failure, attempt, lines, now);
         match key {
             Some(key) => Placed::Entry(Entry { key, event }),
             // The provider's word that it has a message of which we know nothing moves no stage.
@@ -90,26 +93,34 @@ impl Sink {
         }
     }
 
-    /// A failure that says something of the line or the account, beyond its message.
-    fn act_on_failure(&self, status: &StatusEvent, key: Option<CampaignKey>, lines: &[LineKey]) {
-        let Some(failure) = &status.failure else { return };
-        let sender = status.line.sender.as_deref();
-        let line = lines.iter().filter_map(|key| self.context.line(*key)).find(|entry| {
-            let record = entry.shared.record();
-            let of_line = record.sender.text();
-            sender.is_some_and(|s| s.trim_start_matches("whatsapp:") == of_line)
-                || status.line.service.as_deref() == Some(of_line)
-        });
-        let Some(line) = line else { return };
-        let verdict = classify_event(line.shared.record().kind, failure.code);
-        if let Some(act) = verdict.effects.act {
-            let code = failure.code.unwrap_or(0);
-            let reason = format!("{} (code {code}, reported by webhook)", verdict.title.unwrap_or("failure"));
-            // A late report of a template's fate must not stop a campaign that somebody has mended and resumed since.
-            if !matches!(act, Act::HoldCampaign | Act::PauseCampaign(_)) {
-                self.context.cast(SupervisorMsg::Act { act, line: Some(line.shared.key), campaign: key, reason });
-            }
+    /// The line that a status names, among those of its account.
+    fn line_of(&self, status: &StatusEvent, lines: &[LineKey]) -> Option<Arc<LineShared>> {
+        let sender = status.line.sender.as_deref().map(|sender| sender.trim_start_matches("whatsapp:"));
+        let named = |line: &Arc<LineShared>| {
+            let record = line.record();
+            let own = Some(record.sender.text());
+            own == sender || own == status.line.service.as_deref()
+        };
+        lines.iter().filter_map(|key| self.context.line(*key)).map(|entry| entry.shared).find(named)
+    }
+
+    /// What a reported failure means: its class and title by the provider's table. What it means for the line or the account is
+    /// done here; a late report of a template's fate does not stop a campaign that somebody has mended and resumed since.
+    fn failure(&self, status: &StatusEvent, lines: &[LineKey], campaign: Option<CampaignKey>) -> Box<Failure> {
+        let said = status.failure.as_deref().cloned().unwrap_or_default();
+        let code = said.code.unwrap_or(0);
+        let line = self.line_of(status, lines);
+        let verdict = line.as_ref().map(|line| classify_event(line.record().kind, said.code));
+        let known = verdict.as_ref().and_then(|v| v.title).unwrap_or_default();
+        if let (Some(line), Some(act)) = (line, verdict.as_ref().and_then(|v| v.effects.act))
+            && !matches!(act, Act::HoldCampaign | Act::PauseCampaign(_))
+        {
+            let reason = format!("{known} (code {code}, reported by webhook)");
+            self.context.cast(SupervisorMsg::Act { act, line: Some(line.key), campaign, reason });
         }
+        let class = verdict.map_or(Class::Recipient, |v| v.action.class);
+        let title = if said.title.is_empty() { known } else { &said.title };
+        Box::new(Failure::new(code, class.as_str(), title, &said.message, &said.details))
     }
 
     async fn commit(&self, entries: Vec<Entry>) -> Result<Vec<EntryResult>, SinkError> {
@@ -225,7 +236,13 @@ enum Placed {
 }
 
 /// A status as the ledger's event.
-fn report(status: StatusEvent, attempt: u16, lines: &Arc<[LineKey]>, at: UnixMillis) -> Event {
+fn report(
+    status: StatusEvent,
+    failure: Option<Box<Failure>>,
+    attempt: u16,
+    lines: &Arc<[LineKey]>,
+    at: UnixMillis,
+) -> Event {
     let what = match status.stage {
         webhook::Reported::Accepted => return Event::Accepted { attempt, at, provider_id: status.provider_id },
         webhook::Reported::Sent => Reported::Sent,
@@ -233,10 +250,6 @@ fn report(status: StatusEvent, attempt: u16, lines: &Arc<[LineKey]>, at: UnixMil
         webhook::Reported::Read => Reported::Read,
         webhook::Reported::Failed => Reported::Failed,
     };
-    let failure = (what == Reported::Failed).then(|| {
-        let f = status.failure.as_deref().cloned().unwrap_or_default();
-        Box::new(Failure::new(f.code.unwrap_or(0), "reported", &f.title, &f.message, &f.details))
-    });
     Event::Report {
         attempt,
         lines: Arc::clone(lines),
@@ -271,19 +284,11 @@ impl WebhookSink for Sink {
         let (mut entries, mut park, mut others) = (Vec::with_capacity(events.len()), Vec::new(), Vec::new());
         for event in events {
             match event {
-                webhook::Event::Status(status) => {
-                    let failed = status.failure.is_some().then(|| status.clone());
-                    let placed = self.place(&account_id, &lines, status, now);
-                    if let Some(status) = failed {
-                        let campaign = if let Placed::Entry(entry) = &placed { Some(entry.key.campaign) } else { None };
-                        self.act_on_failure(&status, campaign, &lines);
-                    }
-                    match placed {
-                        Placed::Entry(entry) => entries.push(entry),
-                        Placed::Park(event) => park.push(*event),
-                        Placed::Nothing => {}
-                    }
-                }
+                webhook::Event::Status(status) => match self.place(&account_id, &lines, status, now) {
+                    Placed::Entry(entry) => entries.push(entry),
+                    Placed::Park(event) => park.push(*event),
+                    Placed::Nothing => {}
+                },
                 webhook::Event::Other(other) => others.push(*other),
                 webhook::Event::Bad(_) => self.metrics.bad.increment(1),
             }

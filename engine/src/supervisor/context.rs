@@ -116,7 +116,7 @@ impl Context {
             tracing::warn!(line = %record.id, account = %record.account, "the line's account is not configured: nothing leaves by it");
         }
         // A sender actor serves a few thousand messages a second with ease; more spread the wake-ups.
-        let siblings = 1 + record.ceiling / 4_000;
+        let siblings = 1 + record.ceiling / 8_000;
         let shared = Arc::new(LineShared::new(record, account, self.clock.clone(), &self.config));
         let senders =
             (0..siblings).map(|_| SenderCore::new(Arc::clone(&shared), self.senders.clone(), siblings)).collect();

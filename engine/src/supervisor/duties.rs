@@ -63,7 +63,7 @@ fn due_move(record: &Campaign, now: UnixMillis) -> Option<Move> {
 }
 
 /// Makes a move of the system, whatever writes come in between. Illegal by now: then somebody decided otherwise.
-fn move_campaign(context: &Arc<Context>, key: CampaignKey, asked: Move, hold: Option<Hold>) {
+pub(super) fn move_campaign(context: &Arc<Context>, key: CampaignKey, asked: Move, hold: Option<Hold>) {
     let context = Arc::clone(context);
     tokio::spawn(async move {
         if let Err(error) = write_move(&context, key, asked, hold).await {

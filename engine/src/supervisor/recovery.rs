@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use super::Context;
+use super::{Context, duties};
 use crate::campaign::shared::CampaignShared;
-use crate::domain::campaign::{Campaign, CampaignState};
+use crate::domain::campaign::{Campaign, CampaignState, Move};
 use crate::domain::message::Event;
+use crate::domain::stage::Shown;
 use crate::store::{CampaignFilter, Entry, LineFilter, Page, StoreResult};
 
 /// Campaigns and attempts read in one page.
@@ -65,7 +66,12 @@ async fn recover_campaign(context: &Arc<Context>, record: Campaign) -> StoreResu
     if in_doubt > 0 {
         tracing::warn!(campaign = %record.id, in_doubt, "attempts were in flight when the engine last stopped: they are in doubt");
     }
-    adopt(context, record).await?;
+    let ended = record.state.is_ended();
+    let shared = adopt(context, record).await?;
+    if ended && shared.tally().count(Shown::Pending) > 0 {
+        // "Send again" was durable, the reopened record was not: the decision stands.
+        duties::move_campaign(context, key, Move::Reopen, None);
+    }
     Ok(in_doubt)
 }
 
