@@ -209,6 +209,12 @@ impl LineShared {
         self.gate.lock().slow.halve(now);
     }
 
+    /// The breaker lets nothing leave now, not even a probe: what is prepared goes back.
+    pub(crate) fn is_blocked(&self) -> bool {
+        let gate = self.gate.lock();
+        gate.breaker.is_open() && !gate.breaker.is_probing()
+    }
+
     pub(crate) fn is_stopped_by_breaker(&self) -> bool {
         self.gate.lock().breaker.is_open()
     }
