@@ -410,7 +410,8 @@ impl MessageState {
             Event::Rejected { attempt, at, failure } => self.rejected(attempt, at, failure),
             Event::Doubt { attempt, at, due_at } => self.doubt(attempt, at, due_at),
             Event::Report { attempt, lines, at, what, provider_at, provider_id, failure } => {
-                if !self.find(attempt).is_some_and(|facts| lines.binary_search(&facts.line).is_ok()) {
+                let ours = self.find(attempt).is_some_and(|facts| lines.binary_search(&facts.line).is_ok());
+                if !ours {
                     return Applied::Refused;
                 }
                 self.report(attempt, Seen { at, provider_at }, what, provider_id, failure)
