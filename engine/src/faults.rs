@@ -13,6 +13,11 @@ mod armed {
         ARMED.lock().get_or_insert_default().insert(point.to_owned(), times);
     }
 
+    /// Disarms every point.
+    pub fn reset() {
+        *ARMED.lock() = None;
+    }
+
     /// How many panics the point still owes.
     pub fn owed(point: &str) -> u32 {
         ARMED.lock().as_ref().and_then(|map| map.get(point).copied()).unwrap_or(0)
@@ -31,7 +36,7 @@ mod armed {
 }
 
 #[cfg(any(test, feature = "fault-points"))]
-pub use armed::{arm, owed};
+pub use armed::{arm, owed, reset};
 
 /// Panics if a test armed this point.
 #[inline]

@@ -4,6 +4,8 @@
 //! and `sender` (the way out), `provider` (in a provider's words), `webhook` and `status` (the way back), `store` (the ledger),
 //! and the `supervisor` over the actors.
 
+#[cfg(test)]
+mod actor_tests;
 mod campaign;
 pub mod config;
 pub mod control;

@@ -1,0 +1,106 @@
+//! A panic in any message of any actor loses nothing, doubles nothing, and is over within a second.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use super::house::{House, acme};
+use super::provider::Reply;
+use super::{alone, eventually};
+use crate::faults;
+use crate::webhook::Reported;
+
+const POINTS: [&str; 24] = [
+    "status.commit",
+    "status.taken",
+    "line.want",
+    "line.dispatch",
+    "line.tick",
+    "line.stopped",
+    "sender.pump",
+    "sender.tick",
+    "campaign.changed",
+    "campaign.granted",
+    "campaign.line_binds",
+    "campaign.window_read",
+    "campaign.due_read",
+    "campaign.wake",
+    "campaign.tick",
+    "campaign.checked",
+    "campaign.handed",
+    "supervisor.campaign_changed",
+    "supervisor.campaign_gone",
+    "supervisor.line_changed",
+    "supervisor.dispatched",
+    "supervisor.act",
+    "supervisor.publish",
+    "supervisor.second",
+];
+
+/// Rate of the accounts' limits: every line of the account slows down, which is the supervisor's business.
+const ACCOUNT_LIMIT: Reply = Reply::Refuse { status: 400, code: 80_007 };
+
+/// The names in `faults::point("…")` of all files below.
+fn points_in(dir: &Path, found: &mut BTreeSet<String>) {
+    for entry in std::fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            points_in(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let text = std::fs::read_to_string(&path).unwrap();
+            let calls = text.split("faults::point(\"").skip(1);
+            found.extend(calls.filter_map(|call| Some(call.split_once("\");")?.0.to_owned())));
+            let calls = text.split("faults::point(\"").skip(1);
+            found.extend(calls.filter_map(|call| Some(call.split_once("\"),")?.0.to_owned())));
+        }
+    }
+}
+
+#[test]
+fn the_list_names_every_point_of_the_source() {
+    let mut found = BTreeSet::new();
+    points_in(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"), &mut found);
+    found.retain(|name| name.bytes().all(|b| b.is_ascii_lowercase() || b == b'.' || b == b'_'));
+    assert_eq!(found, POINTS.iter().map(|name| (*name).to_owned()).collect());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_panic_anywhere_loses_nothing() {
+    let _alone = alone().await;
+    // All of them strike the same line: it must not be held for that.
+    let house = House::with(|config| config.panics_max = 1_000).await;
+    house.line("line-1", "", 10_000).await;
+    for (n, point) in POINTS.into_iter().enumerate() {
+        let began = tokio::time::Instant::now();
+        let throttle = AtomicBool::new(point == "supervisor.act");
+        house.provider.answers(move |_| match throttle.swap(false, Ordering::SeqCst) {
+            true => ACCOUNT_LIMIT,
+            false => Reply::AcceptAfter(Duration::from_millis(5)),
+        });
+        let before = house.provider.count();
+        let run = house.draft(&format!("campaign-{n}"), "line-1", 300, |settings| settings.workers = Some(16)).await;
+        if point != "supervisor.sender_panicked" {
+            faults::arm(point, 1);
+        } else {
+            faults::arm(point, 1);
+            faults::arm("sender.pump", 1);
+        }
+        house.start(&run).await;
+        // What waits is withdrawn twice over, and comes again by the ledger.
+        house.provider.until(before + 40).await;
+        house.pause(&run).await;
+        house.resume(&run).await;
+        house.provider.until(before + 100).await;
+        house.control.hold_line(&acme(), "line-1", None, "a look").await.unwrap();
+        house.control.release_line(&acme(), "line-1", None).await.unwrap();
+        house.assert_done(&run).await;
+        house.report(&house.taken(&run), Reported::Read).await;
+        let settled = eventually(async || house.record(&run).await.settled_at.is_some()).await;
+        assert!(settled, "{point}: not settled, {:?}", house.tally(&run).await);
+        assert!(eventually(async || faults::owed(point) == 0).await, "{point} was never passed");
+        house.assert_done(&run).await;
+        println!("{point}: {:?}", began.elapsed());
+    }
+    assert!(house.close().await.flushed);
+}

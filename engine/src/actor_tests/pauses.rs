@@ -1,0 +1,69 @@
+//! Pause is a promise: what had not passed the gate does not leave, and nobody is lost or sent twice over it.
+
+use std::time::Duration;
+
+use super::house::House;
+use super::provider::Reply;
+use super::together;
+use crate::domain::campaign::CampaignState;
+use crate::domain::stage::Shown;
+
+/// Requests that may be between the gate and their count, one for each thread.
+const BETWEEN: usize = 2;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_has_not_passed_the_gate_stays() {
+    let _together = together().await;
+    let house = House::open().await;
+    let line = house.line("line-1", "", 500).await;
+    house.provider.answers(|_| Reply::AcceptAfter(Duration::from_millis(20)));
+    let run = house.started("campaign", "line-1", 600).await;
+    house.provider.until(100).await;
+    house.runtime.close_gate(run.key);
+    let passed = house.provider.count() + house.runtime.line_status(line.key).in_flight as usize + BETWEEN;
+    let in_flight = house.pause(&run).await;
+    assert_eq!(house.record(&run).await.state, CampaignState::Paused);
+    assert!(house.provider.count() <= passed);
+    house.until_quiet(&run).await;
+    let seen = house.provider.count();
+    assert!(seen <= passed, "{seen} came, {passed} had passed the gate");
+    assert!(in_flight <= 600, "{in_flight}");
+    let tally = house.tally(&run).await;
+    assert_eq!((tally.count(Shown::Queued), tally.count(Shown::Pending)), (seen as u64, 600 - seen as u64));
+    house.assert_counts(&run).await;
+    house.resume(&run).await;
+    house.assert_done(&run).await;
+    assert_eq!(house.provider.count(), 600, "what was withdrawn had not left");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_answer_to_a_pause_bounds_what_still_leaves() {
+    let _together = together().await;
+    let house = House::open().await;
+    house.line("line-1", "", 2_000).await;
+    let run = house.started("campaign", "line-1", 3_000).await;
+    for round in 1..=5 {
+        house.provider.until(round * 200).await;
+        let in_flight = usize::try_from(house.pause(&run).await).unwrap();
+        let most = house.provider.count() + in_flight;
+        house.until_quiet(&run).await;
+        assert!(house.provider.count() <= most, "{} came, at most {most} were announced", house.provider.count());
+        house.resume(&run).await;
+    }
+    house.assert_done(&run).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn fifty_pauses_and_resumptions_in_quick_succession() {
+    let _together = together().await;
+    let house = House::open().await;
+    house.line("line-1", "", 2_000).await;
+    house.provider.answers(|_| Reply::AcceptAfter(Duration::from_millis(3)));
+    let run = house.started("campaign", "line-1", 3_000).await;
+    for _ in 0..50 {
+        house.provider.until(house.provider.count() + 3).await;
+        house.pause(&run).await;
+        house.resume(&run).await;
+    }
+    house.assert_done(&run).await;
+}
