@@ -44,7 +44,6 @@ impl Run {
         format!("+999{:03}{seq:06}", self.key.0)
     }
 
-
     fn is_its(&self, to: &str) -> bool {
         to.starts_with(&format!("+999{:03}", self.key.0))
     }

@@ -4,6 +4,10 @@ use std::collections::VecDeque;
 
 use super::ids::CampaignKey;
 
+/// What one campaign gets at least in its turn, where there is so much: every batch costs a commit and a few wake-ups, and with
+/// a hundred campaigns on a line batches of one are most of the work. Equal campaigns then differ by no more than this.
+const BATCH: u32 = 4;
+
 /// Who wants how much, in turn.
 #[derive(Debug, Clone, Default)]
 pub struct Shares {
@@ -33,7 +37,8 @@ impl Shares {
     pub fn deal(&mut self, mut room: u32) -> Vec<(CampaignKey, u32)> {
         let mut dealt: Vec<(CampaignKey, u32)> = Vec::new();
         while room > 0 && !self.turns.is_empty() {
-            let quantum = (room / u32::try_from(self.turns.len()).unwrap_or(u32::MAX)).max(1);
+            let share = room / u32::try_from(self.turns.len()).unwrap_or(u32::MAX);
+            let quantum = share.max(BATCH.min(room)).max(1);
             for _ in 0..self.turns.len() {
                 let Some((campaign, wanted)) = self.turns.pop_front() else { break };
                 let given = quantum.min(wanted).min(room);
