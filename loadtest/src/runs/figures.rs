@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use anyhow::Context as _;
 use serde::Serialize;
 use tokio::time::Instant;
 
+use super::ceilings::ceilings;
 use super::measure::{Stopwatch, Usage, all_through, median, more_than};
 use crate::harness::client::{CampaignPlan, Customer};
 use crate::harness::config::Lines;
@@ -13,7 +13,7 @@ use crate::harness::world::{World, WorldPlan};
 use crate::sim::plan::Plan;
 
 /// Longest time that one run may take.
-const RUN: Duration = Duration::from_secs(300);
+pub(super) const RUN: Duration = Duration::from_secs(300);
 
 /// Which figures to take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -73,7 +73,7 @@ pub async fn run(which: &[Which], size: Size, mut say: impl FnMut(&Figure)) -> a
                 cycle(10, 150_000 / size.divide, 25_000.0, size.runs).await?,
             ],
             Which::Import => vec![import(500_000 / size.divide, size.runs).await?],
-            Which::Ceiling => ceilings(size).await?,
+            Which::Ceiling => ceilings(size.runs).await?,
             Which::Steady => vec![steady(10, 15.0, size.runs).await?, steady(1, 25.0, size.runs).await?],
             Which::Memory => vec![
                 memory(10_000, 50).await?,
@@ -104,7 +104,7 @@ pub fn table(figures: &[Figure]) -> String {
     out
 }
 
-fn per_message(usage: &Usage, messages: u32) -> String {
+pub(super) fn per_message(usage: &Usage, messages: u32) -> String {
     format!(
         "{:.1} µs/msg (simulator {:.1})",
         usage.server_s * 1e6 / f64::from(messages),
@@ -112,14 +112,19 @@ fn per_message(usage: &Usage, messages: u32) -> String {
     )
 }
 
-async fn furnished(plan: WorldPlan) -> anyhow::Result<(World, Customer)> {
+pub(super) async fn furnished(plan: WorldPlan) -> anyhow::Result<(World, Customer)> {
     let world = World::start(WorldPlan { apart: true, ..plan }).await?;
     let customer = world.customer().await?;
     world.furnish(&customer).await?;
     Ok((world, customer))
 }
 
-async fn prepared(customer: &Customer, campaign: &CampaignPlan, block: u32, recipients: u32) -> anyhow::Result<()> {
+pub(super) async fn prepared(
+    customer: &Customer,
+    campaign: &CampaignPlan,
+    block: u32,
+    recipients: u32,
+) -> anyhow::Result<()> {
     customer.create(campaign).await?;
     customer.import(&campaign.id, block, recipients).await
 }
@@ -139,8 +144,10 @@ async fn cycle(batch: u16, messages: u32, goal: f64, runs: u32) -> anyhow::Resul
         .await?;
         let campaign = CampaignPlan::new("cycle", "wa", "hello").workers(2_048);
         prepared(&customer, &campaign, 1, messages).await?;
-        let watch = Stopwatch::start(&world).await?;
         customer.start("cycle").await?;
+        // New lines are silent for a second; the cycle is measured from the first request on.
+        more_than(&world.sim, 0, RUN).await?;
+        let watch = Stopwatch::start(&world).await?;
         all_through(&world.sim, u64::from(messages), RUN).await?;
         let usage = watch.stop(&world).await?;
         rates.push(f64::from(messages) / usage.wall_s);
@@ -185,89 +192,12 @@ async fn import(rows: u32, runs: u32) -> anyhow::Result<Figure> {
     })
 }
 
-async fn ceilings(size: Size) -> anyhow::Result<Vec<Figure>> {
-    let mut all = Vec::new();
-    for ceiling in [80, 1_000, 10_000] {
-        for campaigns in [1, 100] {
-            let mut uses = Vec::new();
-            let mut highest = 0;
-            let mut cpu = String::new();
-            let mut stalls = 0;
-            for seed in 0..size.runs {
-                let one = one_ceiling(ceiling, campaigns, u64::from(seed)).await?;
-                uses.push(one.used);
-                highest = highest.max(one.highest);
-                stalls += u32::from(one.stall_ms > 5.0);
-                cpu = one.cpu;
-            }
-            let used = median(&uses);
-            let note =
-                if stalls > 0 { format!(" (machine stalled over 5 ms in {stalls} runs)") } else { String::new() };
-            all.push(Figure {
-                what: format!(
-                    "line ceiling {ceiling}/s, {campaigns} campaign{}",
-                    if campaigns == 1 { "" } else { "s" }
-                ),
-                goal: "use ≥ 0.99 over any 10 s, never above".to_owned(),
-                measured: format!("{used:.4} used, highest second {highest}{note}"),
-                runs: uses,
-                cpu,
-                ok: used >= 0.99 && highest <= u64::from(ceiling),
-            });
-        }
-    }
-    Ok(all)
-}
-
-struct Ceiling {
-    used: f64,
-    highest: u64,
-    stall_ms: f64,
-    cpu: String,
-}
-
-/// Fourteen seconds of demand on one line.
-async fn one_ceiling(ceiling: u32, campaigns: u32, seed: u64) -> anyhow::Result<Ceiling> {
-    let (world, customer) = furnished(WorldPlan {
-        lines: Lines { meta: vec![ceiling], sms: vec![] },
-        // The highest rate is judged on the send leg alone.
-        plan: if ceiling >= 10_000 { Plan::silent() } else { Plan::straight(10) },
-        seed,
-        ..WorldPlan::default()
-    })
-    .await?;
-    let total = ceiling * 14;
-    let each = total.div_ceil(campaigns);
-    for n in 0..campaigns {
-        let campaign = CampaignPlan::new(&format!("ceiling-{n}"), "wa", "hello").workers(1_024);
-        prepared(&customer, &campaign, n, each).await?;
-    }
-    let watch = Stopwatch::start(&world).await?;
-    for n in 0..campaigns {
-        customer.start(&format!("ceiling-{n}")).await?;
-    }
-    all_through(&world.sim, u64::from(each * campaigns), RUN).await?;
-    let usage = watch.stop(&world).await?;
-    let first = world.sim.read("/rates?window_ms=10000").await?;
-    let from = first["lines"][0]["first_ns"].as_u64().context("no arrivals")?;
-    // Demand stands until the last per cent or so is handed out, and from when all campaigns are started.
-    let begin = from + 1_000_000_000;
-    let end = from + 13_500_000_000;
-    let rates = world.sim.read(&format!("/rates?window_ms=10000&from_ns={begin}&to_ns={end}")).await?;
-    let line = &rates["lines"][0];
-    Ok(Ceiling {
-        used: line["lowest_window_used"].as_f64().unwrap_or(0.0),
-        highest: line["highest"].as_u64().unwrap_or(0),
-        stall_ms: rates["stamping"]["stall_ms_longest"].as_f64().unwrap_or(0.0),
-        cpu: per_message(&usage, each * campaigns),
-    })
-}
-
 /// CPU of the server at a steady 1,000 msg/s.
 async fn steady(batch: u16, goal: f64, runs: u32) -> anyhow::Result<Figure> {
     const RATE: u32 = 1_000;
     let mut shares = Vec::new();
     let mut refused = 0;
+    let mut slowest = f64::MAX;
     let mut last = None;
     for seed in 0..runs {
         let (world, customer) = furnished(WorldPlan {
@@ -285,7 +215,7 @@ async fn steady(batch: u16, goal: f64, runs: u32) -> anyhow::Result<Figure> {
         tokio::time::sleep(Duration::from_secs(12)).await;
         let usage = watch.stop(&world).await?;
         let sent = world.sim.accepted().await? - before;
-        anyhow::ensure!(sent > 11_000, "only {sent} messages in {:.1} s", usage.wall_s);
+        slowest = slowest.min(sent as f64 / usage.wall_s);
         shares.push(usage.server_s / usage.wall_s * 100.0);
         refused += world.sim.read("/ledger").await?["refused"].as_object().map_or(0, serde_json::Map::len);
         last = Some((usage, sent as u32));
@@ -294,10 +224,10 @@ async fn steady(batch: u16, goal: f64, runs: u32) -> anyhow::Result<Figure> {
     Ok(Figure {
         what: format!("1,000 msg/s whole life cycle, {batch} per POST"),
         goal: format!("≤ {goal:.0} % of one core, no 429"),
-        measured: format!("{measured:.1} %, {refused} refused"),
+        measured: format!("{measured:.1} % at {slowest:.0} msg/s, {refused} refused"),
         runs: shares,
         cpu: last.map(|(usage, sent)| per_message(&usage, sent)).unwrap_or_default(),
-        ok: measured <= goal && refused == 0,
+        ok: measured <= goal && refused == 0 && slowest >= 950.0,
     })
 }
 

@@ -75,7 +75,8 @@ pub async fn all_through(sim: &Simulator, accepted: u64, deadline: Duration) -> 
         if Instant::now() >= end {
             bail!("{got} of {accepted} accepted, {open} statuses outstanding after {deadline:?}");
         }
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        // Asked seldom: the simulator shares the machine with what is measured.
+        tokio::time::sleep(Duration::from_millis(25)).await;
     }
 }
 

@@ -1,5 +1,6 @@
 //! Runs with a report: the kill story and the table of figures.
 
+mod ceilings;
 pub mod figures;
 pub mod floor;
 pub mod kill;

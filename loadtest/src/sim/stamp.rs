@@ -13,9 +13,13 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg, setsockopt, sockopt};
 use nix::sys::time::TimeSpec;
-use serde::Serialize;
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
+
+/// Stand-stills kept one by one.
+const STALLS_MAX: usize = 10_000;
 
 /// Stamps are nanoseconds since the Unix epoch, but move with the monotonic clock after the start, so that a step of
 /// the wall clock neither hides nor invents a burst.
@@ -39,12 +43,12 @@ struct Lag {
     late: AtomicU64,
     /// Longest oversleep of the pulse: the machine or this process stood still.
     stall_ns: AtomicU64,
-    /// Oversleeps of more than 5 ms.
-    stalls: AtomicU64,
+    /// Oversleeps of more than 5 ms: when each ended and how long it was, in ns.
+    stalls: Mutex<Vec<(u64, u64)>>,
 }
 
 /// The stamping's own report.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Stamping {
     /// Stamps taken by the kernel at arrival: exact however late they are read.
     pub by_kernel: u64,
@@ -56,8 +60,18 @@ pub struct Stamping {
     pub reads_late: u64,
     /// Longest time for which this process (or the whole machine) stood still, in milliseconds.
     pub stall_ms_longest: f64,
-    /// Stand-stills of more than 5 ms (the engine's guard for jitter).
-    pub stalls_over_5_ms: u64,
+    /// Stand-stills of more than 5 ms (the engine's guard for jitter): when each ended, ns since the epoch, and how long it was, ns.
+    /// The first 10,000 are kept.
+    pub stalls: Vec<(u64, u64)>,
+}
+
+impl Stamping {
+    /// Whether the machine stood still within a window (with 50 ms on either side). What arrived there says nothing about the sender.
+    #[must_use]
+    pub fn stalled_within(&self, from_ns: u64, to_ns: u64) -> bool {
+        const SIDE: u64 = 50_000_000;
+        self.stalls.iter().any(|&(end, long)| end + SIDE >= from_ns && end.saturating_sub(long + SIDE) <= to_ns)
+    }
 }
 
 impl Clock {
@@ -101,7 +115,10 @@ impl Clock {
             last = now;
             self.lag.stall_ns.fetch_max(over, Ordering::Relaxed);
             if over > 5_000_000 {
-                self.lag.stalls.fetch_add(1, Ordering::Relaxed);
+                let mut stalls = self.lag.stalls.lock();
+                if stalls.len() < STALLS_MAX {
+                    stalls.push((self.now_ns(), over));
+                }
             }
         }
     }
@@ -117,7 +134,7 @@ impl Clock {
             read_lag_ms_longest: ms(&self.lag.longest_ns),
             reads_late: get(&self.lag.late),
             stall_ms_longest: ms(&self.lag.stall_ns),
-            stalls_over_5_ms: get(&self.lag.stalls),
+            stalls: self.lag.stalls.lock().clone(),
         }
     }
 }

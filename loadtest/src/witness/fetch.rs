@@ -16,8 +16,9 @@ use super::compare::{CampaignFold, Comparison, Kind, Policy};
 use super::records::{Attempt, Counts, Entry, Exported, Phase, Shown};
 use super::report::Report;
 use crate::grpc::Bearer;
-use crate::sim::rates::LineRate;
+use crate::sim::rates::{LineRate, SECOND_NS};
 use crate::sim::records::{Record, Summary};
+use crate::sim::stamp::Stamping;
 use crate::wire::client::{once, split_url};
 
 /// Longest time for one call of the control API.
@@ -47,7 +48,7 @@ pub struct Wanted {
 #[derive(Deserialize)]
 struct Rates {
     lines: Vec<LineRate>,
-    stamping: serde_json::Value,
+    stamping: Stamping,
 }
 
 /// Reads both sides and compares.
@@ -74,17 +75,25 @@ pub async fn check(channel: InterceptedService<Channel, Bearer>, wanted: &Wanted
     let target = format!("{}/rates?window_ms={}", wanted.control, wanted.window.as_millis().max(1));
     let rates: Rates = control_json("GET", &target, CALL).await?;
     comparison.rates(&rates.lines, &wanted.ceilings, wanted.use_min);
+    for rate in rates.lines.iter().filter(|rate| rate.highest > u64::from(rate.ceiling)) {
+        if rates.stamping.stalled_within(rate.highest_at_ns, rate.highest_at_ns + SECOND_NS) {
+            notes.push(format!(
+                "{}: the machine stood still in the second that exceeds the ceiling; repeat the run",
+                rate.line
+            ));
+        }
+    }
     let stats: serde_json::Value = control_json("GET", &format!("{}/stats", wanted.control), CALL).await?;
     let forged = stats["webhooks"]["forged_accepted"].as_u64().unwrap_or(0);
     if forged > 0 {
         comparison.note(Kind::ForgedAccepted, format!("{forged} webhooks with a bad signature were answered 200"));
     }
-    if rates.stamping["by_read"].as_u64().unwrap_or(0) > 0 {
+    if rates.stamping.by_read > 0 {
         notes.push(
             "some arrivals were stamped at the read, not by the kernel: rates may be off by the stall".to_owned(),
         );
     }
-    let stall = rates.stamping["stall_ms_longest"].as_f64().unwrap_or(0.0);
+    let stall = rates.stamping.stall_ms_longest;
     if stall > 5.0 {
         notes.push(format!(
             "the simulator stood still for up to {stall:.1} ms; arrivals are stamped by the kernel all the same"

@@ -8,6 +8,7 @@ use super::compare::{CampaignReport, Differences};
 use super::records::Shown;
 use crate::sim::rates::LineRate;
 use crate::sim::records::Summary;
+use crate::sim::stamp::Stamping;
 
 /// Everything that a check found.
 #[derive(Debug, Clone, Serialize)]
@@ -21,7 +22,7 @@ pub struct Report {
     /// The rates of all lines with traffic.
     pub rates: Vec<LineRate>,
     /// The stamping's own report: how exact the rates are.
-    pub stamping: serde_json::Value,
+    pub stamping: Stamping,
     /// What differs.
     pub differences: Differences,
     /// What weakens the result, in words.
