@@ -219,6 +219,8 @@ impl World {
             webhooks: server.addresses.webhooks.parse()?,
             ops: server.addresses.ops.parse()?,
         };
+        // The file names the ports from now on, so that whoever starts this server again finds it there.
+        config::write_server(self.folder.path(), &api, &self.lines, &self.ports, &self.extra)?;
         let mut targets = serde_json::Map::new();
         if !self.lines.meta.is_empty() {
             let url = format!("http://{}/webhooks/meta/{META}", self.ports.webhooks);
@@ -289,6 +291,12 @@ impl World {
     #[must_use]
     pub fn token(&self) -> &str {
         &self.token
+    }
+
+    /// The server's binary.
+    #[must_use]
+    pub fn binary(&self) -> &Path {
+        &self.binary
     }
 
     /// The directory of both.

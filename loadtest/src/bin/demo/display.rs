@@ -134,7 +134,7 @@ impl Display {
                 stage(v1::Stage::Delivered),
                 stage(v1::Stage::Read),
                 shown(&tally, v1::MessageStatus::Failed),
-                binds(stats.binding_limit())
+                if one.ended() { "all sent" } else { binds(stats.binding_limit()) }
             ));
         }
         if let Some(sim) = sim {

@@ -6,6 +6,7 @@
 
 mod display;
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -189,29 +190,41 @@ fn explain(report: &Report) {
     if unconfirmed > 0 {
         println!(
             "{unconfirmed} unconfirmed: on their way when the server was killed, and no provider ever spoke of them. At most once means\n\
-             that they are not sent again without being asked: `sluice resolve` decides."
+             that they are not sent again without being asked: `sluice resolve CAMPAIGN --as …` decides."
         );
     }
 }
 
 async fn look_further(world: &mut World, stay: bool) -> anyhow::Result<()> {
     let addresses = world.server()?.addresses.clone();
-    let token = world.folder().join("token");
-    std::fs::write(&token, world.token())?;
+    std::fs::write(world.folder().join("token"), world.token())?;
+    let sluice = here(world.binary());
     let folder = world.keep().display().to_string();
-    println!("\nTo look further");
-    println!("  the ledger      sqlite3 {folder}/data/ledger.db 'select * from message_status limit 10'");
-    println!("  the server      sluice serve --config {folder}/sluice.toml");
-    println!("  its metrics     curl http://{}/metrics", addresses.ops);
-    println!("  its campaigns   sluice --server http://{} --token-file {folder}/token campaign list", addresses.grpc);
-    println!(
-        "  real providers  put your account under [accounts.…] in sluice.toml without base_url, create a line for it, and do the same"
-    );
-    println!("  clean up        rm -r {folder}");
-    if stay {
-        println!("\nThe server keeps running until Ctrl-C.");
-        tokio::signal::ctrl_c().await?;
+    let client = format!("--server http://{} --token-file {folder}/token", addresses.grpc);
+    if !stay {
+        world.terminate(Duration::from_secs(30)).await?;
     }
-    world.terminate(Duration::from_secs(30)).await?;
+    println!("\nTo look further");
+    println!("  the ledger       sqlite3 {folder}/data/ledger.db 'select * from message_status limit 10'");
+    if stay {
+        println!("  the server       runs until Ctrl-C");
+    } else {
+        println!("  the server again {sluice} serve --config {folder}/sluice.toml");
+    }
+    println!("  its metrics      curl http://{}/metrics", addresses.ops);
+    println!("  its campaigns    {sluice} campaigns list {client}");
+    println!("  one message      {sluice} message spring-whatsapp 0 {client}");
+    println!("  real providers   the README's \"Run it with your own providers\": the same steps, without base_url");
+    println!("  clean up         rm -r {folder}");
+    if stay {
+        tokio::signal::ctrl_c().await?;
+        world.terminate(Duration::from_secs(30)).await?;
+    }
     Ok(())
+}
+
+/// A path as one types it from here.
+fn here(path: &Path) -> String {
+    let short = std::env::current_dir().ok().and_then(|here| path.strip_prefix(here).ok());
+    short.unwrap_or(path).display().to_string()
 }
