@@ -1,9 +1,11 @@
 //! Measures the embedded ledger alone: import, seal, and the life cycle of each message (intent, accepted, sent, delivered, read).
 //!
-//! `cargo run --release --example ledger_bench -- [recipients] [entries a call] [lag in messages] [synced|unsynced] [messages held]`
+//! `cargo run --release --example ledger_bench -- [recipients] [entries a call] [lag in messages] [synced|unsynced] [messages held]
+//! [calls a second]`
 //!
-//! `lag` is how many messages behind its send each of the three reports comes: 0 at once, a large number spreads them. Prints rates
-//! and the CPU time of the whole process per row or transition (Linux).
+//! Without calls a second, four calls are under way at once, as fast as they go. `lag` is how many messages behind its send each
+//! of the three reports comes: 0 at once, a large number spreads them. Prints rates, how long calls wait, and the CPU time of the
+//! whole process per row or transition (Linux).
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -33,6 +35,8 @@ async fn bench() -> Outcome<()> {
     let (recipients, entries, lag) = (number(200_000)?, number(1_000)?, number(5_000)?);
     let synced = args.next().is_none_or(|text| text != "unsynced");
     let held = args.next().map_or(Ok(None), |text| text.parse().map(Some))?;
+    let pace: u32 = args.next().map_or(Ok(0), |text| text.parse())?;
+    let mut ticks = (pace > 0).then(|| tokio::time::interval(Duration::from_secs(1) / pace));
     let dir = std::env::temp_dir().join(format!("sluice-ledger-bench-{}", std::process::id()));
     let mut config = EmbeddedConfig::new(&dir);
     config.synced = synced;
@@ -77,7 +81,12 @@ async fn bench() -> Outcome<()> {
                 let begun = SystemTime::now();
                 store.commit(entries).await.map(|_| begun.elapsed().unwrap_or_default())
             }));
-            if calls.len() >= CALLS_AT_ONCE {
+            if let Some(ticks) = &mut ticks {
+                ticks.tick().await;
+                while calls.first().is_some_and(tokio::task::JoinHandle::is_finished) {
+                    waits.push(calls.remove(0).await??);
+                }
+            } else if calls.len() >= CALLS_AT_ONCE {
                 waits.push(calls.remove(0).await??);
             }
         }

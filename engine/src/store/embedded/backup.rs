@@ -10,7 +10,7 @@ use super::error::{Fail, Try, conflict};
 use crate::store::StoreError;
 
 /// Pages copied between two looks at whether the other side is ready: 8 MiB.
-const STEP_PAGES: i32 = 1_024;
+const STEP_PAGES: i32 = 2_048;
 
 /// Copies the ledger as of now to `target`. It is written under another name and renamed when it is whole and on the disk, so that
 /// `target` is never half a copy. The snapshot is held all the while: the log grows by what is written meanwhile.

@@ -67,7 +67,8 @@ impl Keeper {
             conn.wal_checkpoint_v2(rusqlite::DEFAULT_NAME, mode)
         });
         match done {
-            Ok(_) => {
+            Ok((_, copied)) => {
+                self.shared.log_copied.store(u64::try_from(copied).unwrap_or(0), Relaxed);
                 self.shared.checkpoints.fetch_add(1, Relaxed);
             }
             // Busy is no failure: a reader or the writer is at the log; the next one copies more.

@@ -9,7 +9,7 @@ use super::rows::row_ids;
 use crate::domain::ids::{CampaignKey, SEGMENT_LEN};
 
 /// Pages given back to the file system in one step: 8 MiB.
-const PAGES_FREED: u32 = 1_024;
+const PAGES_FREED: u32 = 2_048;
 
 /// Takes the campaign out of sight; what belongs to it is removed by [`next_step`].
 pub(super) fn begin(ledger: &mut Ledger<'_>, key: CampaignKey, version: u64) -> Try<()> {

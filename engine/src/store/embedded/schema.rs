@@ -19,6 +19,9 @@ const APPLICATION_ID: u32 = 0x534C_5543;
 /// Largest file that is checked page by page at every start: it costs about 0.3 s. In a larger one damage shows when the page is read.
 const CHECKED_BYTES_MAX: u64 = 128 << 20;
 
+/// Bytes of a page.
+pub(super) const PAGE_BYTES: u32 = 4_096;
+
 /// How long a statement waits for a lock that somebody with a shell holds.
 const BUSY_WAIT: Duration = Duration::from_secs(5);
 
@@ -245,8 +248,9 @@ fn create_private(path: &Path) -> std::io::Result<()> {
 }
 
 fn create(conn: &Connection) -> rusqlite::Result<()> {
-    // Both hold only when they come before the first table.
-    conn.pragma_update(None, "page_size", 8_192)?;
+    // All three hold only when they come before the first table. Small pages: a small commit writes half as much as with 8 KiB
+    // (measured: 220 against 360 MB at 20,000 transitions a second), a large one no more, and the file is a sixth smaller.
+    conn.pragma_update(None, "page_size", PAGE_BYTES)?;
     conn.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
     conn.pragma_update(None, "journal_mode", "WAL")?;
     conn.pragma_update(None, "synchronous", "FULL")?;

@@ -26,6 +26,8 @@ pub(super) struct Shared {
     pub(super) waiting_since: AtomicU64,
     /// Pages in the write-ahead log at the last commit.
     pub(super) log_pages: AtomicU64,
+    /// Of those, copied into the ledger's file by the housekeeper.
+    pub(super) log_copied: AtomicU64,
     /// Groups committed.
     pub(super) commits: AtomicU64,
     /// Groups that were not committed.

@@ -66,7 +66,7 @@ async fn damaged_files_are_refused_in_clear_words() {
     store.close().await.unwrap();
     drop(store);
     let whole = std::fs::read(&path).unwrap();
-    let page = 8_192;
+    let page = 4_096;
     let mut cases = vec![
         ("a letter to my aunt".repeat(1_000).into_bytes(), "no database"),
         (whole[..whole.len() / 2].to_vec(), "half of it"),
@@ -106,10 +106,10 @@ async fn damage_found_while_running_is_told_not_a_panic() {
     drop(store);
     let store = open(dir.path());
     let path = dir.path().join(LEDGER_FILE);
-    let pages = std::fs::metadata(&path).unwrap().len() / 8_192;
+    let pages = std::fs::metadata(&path).unwrap().len() / 4_096;
     let mut file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
-    file.seek(SeekFrom::Start(8_192 * (pages / 3))).unwrap();
-    file.write_all(&vec![0x5A; 8_192 * (pages / 3) as usize]).unwrap();
+    file.seek(SeekFrom::Start(4_096 * (pages / 3))).unwrap();
+    file.write_all(&vec![0x5A; 4_096 * (pages / 3) as usize]).unwrap();
     let error = store.recount(key).await.unwrap_err();
     assert!(matches!(error, StoreError::Damaged(_)), "{error}");
 }
