@@ -1,5 +1,6 @@
 //! One shard's inbox and its commit. It outlives its actor: what was taken and not yet committed is taken up again.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -14,7 +15,7 @@ use crate::campaign::shared::{Registry, Slot};
 use crate::config::EngineConfig;
 use crate::domain::message::{Decision, Event};
 use crate::domain::time::{Clock, UnixMillis};
-use crate::store::{Entry, EntryResult, Store, StoreError, StoreResult};
+use crate::store::{Committed, Entry, EntryResult, Store, StoreError, StoreResult};
 
 /// Entries that belong together, and what follows their commit.
 pub(crate) struct Job {
@@ -30,6 +31,23 @@ pub(crate) enum Then {
     Keep(Slot),
 }
 
+/// Taken from the inbox and not yet answered.
+#[derive(Default)]
+struct Taken {
+    jobs: VecDeque<Job>,
+    /// They are committed: only the answers are missing. An intent offered a second time is refused, and whoever wrote it would
+    /// take it for somebody else's.
+    committed: Option<Unanswered>,
+}
+
+/// What the jobs that were taken have come to.
+struct Unanswered {
+    at: UnixMillis,
+    committed: Committed,
+    /// Results that were given out.
+    answered: usize,
+}
+
 /// The inbox of one status actor.
 pub(crate) struct Shard {
     index: usize,
@@ -39,8 +57,7 @@ pub(crate) struct Shard {
     tick: Duration,
     entries_max: usize,
     inbox: Mutex<Vec<Job>>,
-    /// Taken from the inbox and not yet answered.
-    taken: tokio::sync::Mutex<Vec<Job>>,
+    taken: tokio::sync::Mutex<Taken>,
     waiting: AtomicUsize,
     woken: AtomicBool,
     pub(crate) actor: ArcSwapOption<ActorRef<StatusMsg>>,
@@ -112,11 +129,26 @@ impl Shard {
     }
 
     /// Takes what is there and commits it, until nothing is left or the store refuses. True: nothing is left.
-    pub(crate) async fn flush(&self) -> bool {
+    ///
+    /// Runs in a task of its own, which outlives the caller: a commit that was begun is answered, whoever is stopped meanwhile.
+    pub(crate) async fn flush(self: &Arc<Self>) -> bool {
+        let shard = Arc::clone(self);
+        match tokio::spawn(async move { shard.flush_here().await }).await {
+            Ok(done) => done,
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                // The runtime ends.
+                Err(_) => false,
+            },
+        }
+    }
+
+    async fn flush_here(&self) -> bool {
         let mut taken = self.taken.lock().await;
         loop {
-            self.take_more(&mut taken);
-            if taken.is_empty() {
+            self.answer(&mut taken);
+            self.take_more(&mut taken.jobs);
+            if taken.jobs.is_empty() {
                 return true;
             }
             crate::faults::point("status.taken");
@@ -126,7 +158,7 @@ impl Shard {
         }
     }
 
-    fn take_more(&self, taken: &mut Vec<Job>) {
+    fn take_more(&self, taken: &mut VecDeque<Job>) {
         let mut inbox = self.inbox.lock();
         let mut entries: usize = taken.iter().map(|j| j.entries.len()).sum();
         let fits = inbox
@@ -142,33 +174,42 @@ impl Shard {
     }
 
     /// One commit; false when the store refused it and outcomes are left.
-    async fn commit(&self, taken: &mut Vec<Job>) -> bool {
-        let entries: Vec<Entry> = taken.iter().flat_map(|job| job.entries.iter().cloned()).collect();
-        let now = self.clock.wall();
+    async fn commit(&self, taken: &mut Taken) -> bool {
+        let entries: Vec<Entry> = taken.jobs.iter().flat_map(|job| job.entries.iter().cloned()).collect();
+        let at = self.clock.wall();
         match self.store.commit(entries).await {
             Ok(committed) => {
-                self.registry.set_tallies(&committed.tallies, committed.revision, now);
-                let mut results = committed.results.into_iter();
-                for job in taken.drain(..) {
-                    self.waiting.fetch_sub(job.entries.len(), Ordering::Relaxed);
-                    let own: Vec<EntryResult> = results.by_ref().take(job.entries.len()).collect();
-                    self.note_due(&job.entries, now);
-                    match job.then {
-                        Then::Reply(reply) => drop(reply.send(Ok(own))),
-                        Then::Keep(slot) => drop(slot),
-                    }
-                }
+                taken.committed = Some(Unanswered { at, committed, answered: 0 });
+                crate::faults::point("status.committed");
                 true
             }
             Err(error) => {
-                self.refuse(taken, &error);
-                taken.is_empty()
+                self.refuse(&mut taken.jobs, &error);
+                taken.jobs.is_empty()
             }
         }
     }
 
+    /// Publishes the tallies of a commit and gives each job its results.
+    fn answer(&self, taken: &mut Taken) {
+        let Some(unanswered) = &mut taken.committed else { return };
+        let Committed { results, tallies, revision } = &unanswered.committed;
+        self.registry.set_tallies(tallies, *revision, unanswered.at);
+        while let Some(job) = taken.jobs.pop_front() {
+            let from = unanswered.answered;
+            unanswered.answered += job.entries.len();
+            self.waiting.fetch_sub(job.entries.len(), Ordering::Relaxed);
+            self.note_due(&job.entries, unanswered.at);
+            match job.then {
+                Then::Reply(reply) => drop(reply.send(Ok(results[from..unanswered.answered].to_vec()))),
+                Then::Keep(slot) => drop(slot),
+            }
+        }
+        taken.committed = None;
+    }
+
     /// Those who wait hear the error; outcomes are kept.
-    fn refuse(&self, taken: &mut Vec<Job>, error: &StoreError) {
+    fn refuse(&self, taken: &mut VecDeque<Job>, error: &StoreError) {
         if !matches!(error, StoreError::Unavailable(_)) {
             tracing::error!(%error, shard = self.index, "the ledger refused a commit");
         }
@@ -178,7 +219,7 @@ impl Shard {
                     self.waiting.fetch_sub(job.entries.len(), Ordering::Relaxed);
                     drop(reply.send(Err(error.clone())));
                 }
-                Then::Keep(_) => taken.push(job),
+                Then::Keep(_) => taken.push_back(job),
             }
         }
     }
