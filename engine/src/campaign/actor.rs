@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
 
@@ -48,6 +49,17 @@ pub(crate) struct CampaignWork {
     tokens: u32,
     /// The epoch that `window`, `due` and `cursor` belong to.
     epoch: u64,
+}
+
+/// Pause after a read that the ledger refused.
+const REFUSED_PAUSE: Duration = Duration::from_millis(200);
+/// While everything that is due is taken, the ledger is asked again this much later: what becomes due is announced, too.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+
+async fn pause_after<T>(read: &StoreResult<T>) {
+    if read.is_err() {
+        tokio::time::sleep(REFUSED_PAUSE).await;
+    }
 }
 
 /// A campaign's actor.
@@ -129,6 +141,10 @@ impl Actor for CampaignActor {
                 for seq in seqs {
                     work.due_taken.remove(&seq);
                 }
+                if work.due_taken.is_empty() {
+                    // What comes next was hidden behind them.
+                    work.args.shared.note_due(UnixMillis(0));
+                }
             }
         }
         work.go_on();
@@ -198,6 +214,7 @@ impl CampaignWork {
         let epoch = self.epoch;
         tokio::spawn(async move {
             let window = store.read_window(key, from, len).await;
+            pause_after(&window).await;
             let _ = myself.cast(CampaignMsg::WindowRead(epoch, window));
         });
     }
@@ -218,7 +235,6 @@ impl CampaignWork {
 
     fn read_failed(&mut self, error: &crate::store::StoreError) {
         tracing::warn!(campaign = %self.shared().key, %error, "the ledger could not be read; trying again");
-        // The tick comes by; so long, this counts as a read under way that has ended.
         self.shared().set_binding(Binding::Ledger);
     }
 
@@ -228,7 +244,7 @@ impl CampaignWork {
     }
 
     fn read_due_now(&mut self) {
-        if self.reading_due || self.due.len() >= self.args.context.config.window_len || !self.is_due() {
+        if self.reading_due || self.due.len() > self.args.context.config.window_len / 2 || !self.is_due() {
             return;
         }
         self.reading_due = true;
@@ -245,6 +261,7 @@ impl CampaignWork {
                 Ok((due, next))
             };
             let read = read.await;
+            pause_after(&read).await;
             let _ = myself.cast(CampaignMsg::DueRead(epoch, read));
         });
     }
@@ -264,14 +281,13 @@ impl CampaignWork {
                         fresh += 1;
                     }
                 }
-                // What is due now and was read needs no second look; the next one does.
+                // What is due now and was read needs no second look until it is handed out; the next one does.
                 if let Some(next) = next {
-                    let soon = UnixMillis(now.0 + 20);
-                    self.shared().note_due(if fresh == 0 && next <= now { soon } else { next });
+                    self.shared().note_due(if fresh == 0 && next <= now { now.after(LOOK_AGAIN) } else { next });
                 }
             }
             Err(error) => {
-                self.shared().note_due(UnixMillis(self.args.context.clock.wall().0 + 200));
+                self.shared().note_due(UnixMillis(0));
                 self.read_failed(&error);
             }
         }
@@ -369,14 +385,14 @@ impl CampaignWork {
         if self.ticking {
             return;
         }
-        let mut after = std::time::Duration::from_millis(500);
+        let mut after = Duration::from_millis(500);
         let ready = !(self.window.is_empty() && self.due.is_empty());
         if self.pacer.is_limited() && ready {
-            after = after.min(self.pacer.interval()).min(std::time::Duration::from_millis(20));
+            after = after.min(self.pacer.interval()).min(Duration::from_millis(20));
         }
         if let Some(due) = self.shared().next_due() {
             let rest = due.since(self.args.context.clock.wall());
-            after = after.min(rest.max(std::time::Duration::from_millis(5)));
+            after = after.min(rest.max(Duration::from_millis(5)));
         }
         self.ticking = true;
         drop(self.myself.send_after(after, || CampaignMsg::Tick));
@@ -393,6 +409,7 @@ impl CampaignWork {
         let (store, key, myself) = (Arc::clone(&self.args.context.store), self.shared().key, self.myself.clone());
         tokio::spawn(async move {
             let next_due = store.next_due(key).await;
+            pause_after(&next_due).await;
             let _ = myself.cast(CampaignMsg::Checked(next_due));
         });
     }

@@ -28,6 +28,18 @@ pub(crate) struct HandOut {
     pub(crate) actor: CampaignRef,
 }
 
+/// A hand-out that did not come to its end, refused by the ledger or by a panic. None of its messages is lost: the actor reads
+/// again from the beginning.
+struct Unfinished(Option<Arc<CampaignShared>>);
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if let Some(shared) = &self.0 {
+            shared.start_over();
+        }
+    }
+}
+
 /// First and longest pause before intents are offered again to a store that refuses.
 const REFUSED_PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(2));
 
@@ -37,17 +49,14 @@ impl HandOut {
     pub(crate) async fn run(self, messages: Vec<ToSend>, slots: Vec<Slot>, mut permits: Permits) {
         debug_assert_eq!(messages.len(), slots.len());
         let line = Arc::clone(permits.line());
+        let mut unfinished = Unfinished(Some(Arc::clone(&self.shared)));
         let at = self.clock.wall();
         let entries: Vec<Entry> = messages
             .iter()
             .map(|m| Entry { key: m.key, event: Event::Intent { attempt: m.next_attempt, line: line.key, at } })
             .collect();
         let retried: Vec<u32> = messages.iter().filter(|m| m.next_attempt > 1).map(|m| m.key.seq).collect();
-        let Some(results) = self.commit(entries).await else {
-            // None of them is lost: the actor reads again from the beginning.
-            self.shared.start_over();
-            return;
-        };
+        let Some(results) = self.commit(entries).await else { return };
         let mut items = Vec::with_capacity(messages.len());
         let mut params = ParamList::default();
         for ((message, slot), result) in messages.into_iter().zip(slots).zip(results) {
@@ -81,6 +90,7 @@ impl HandOut {
         if !retried.is_empty() {
             let _ = self.actor.cast(CampaignMsg::Handed(retried));
         }
+        unfinished.0 = None;
     }
 
     async fn commit(&self, entries: Vec<Entry>) -> Option<Vec<EntryResult>> {
