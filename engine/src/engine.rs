@@ -171,9 +171,7 @@ async fn keep_supervised(context: Arc<Context>) {
             }
             Err(error) => tracing::error!(%error, "the supervisor could not be started"),
         }
-        if context.is_draining() {
-            return;
-        }
+        // While the engine drains, too: outcomes still have to reach the ledger. `close` ends this task first.
         tracing::error!("the supervisor ended and is started anew");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }

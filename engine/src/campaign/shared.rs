@@ -24,6 +24,8 @@ pub(crate) struct CampaignShared {
     pub(crate) kind: ProviderKind,
     record: ArcSwap<Campaign>,
     gate_open: AtomicBool,
+    /// The gate was shut for a hold that is yet to be written.
+    hold_expected: AtomicBool,
     /// Rises whenever the gate shuts or somebody asks to start over: what the actor read ahead before is void.
     epoch: AtomicU64,
     sweeping: AtomicBool,
@@ -49,7 +51,10 @@ struct Counted {
     /// (when, accepted) now and a while ago, for the rate.
     marks: [(Mono, u64); 2],
     started: Option<(Mono, u64)>,
+    /// Something changed since it was last published.
     dirty: bool,
+    /// It stands in the registry's list of those whose tallies moved.
+    listed: bool,
 }
 
 /// The same request error many times in a row.
@@ -66,6 +71,7 @@ impl CampaignShared {
             key: record.key,
             kind,
             gate_open: AtomicBool::new(record.state == CampaignState::Running),
+            hold_expected: AtomicBool::new(false),
             epoch: AtomicU64::new(0),
             sweeping: AtomicBool::new(false),
             in_flight: AtomicU64::new(0),
@@ -92,6 +98,7 @@ impl CampaignShared {
             if !open {
                 self.epoch.fetch_add(1, Ordering::SeqCst);
             }
+            self.hold_expected.store(false, Ordering::SeqCst);
             self.gate_open.store(open, Ordering::SeqCst);
             self.counts.lock().dirty = true;
         }
@@ -103,8 +110,23 @@ impl CampaignShared {
     }
 
     pub(crate) fn close_gate(&self) {
+        self.hold_expected.store(false, Ordering::SeqCst);
         self.gate_open.store(false, Ordering::SeqCst);
         self.epoch.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Shuts the gate for a hold that the supervisor is about to write.
+    pub(crate) fn close_gate_for_hold(&self) {
+        self.close_gate();
+        self.hold_expected.store(true, Ordering::SeqCst);
+    }
+
+    /// The supervisor may have lost what it was told: a gate that was shut for a hold follows the record again. The next
+    /// outcome of that kind asks for the hold anew.
+    pub(crate) fn forget_expected_hold(&self) {
+        if self.hold_expected.swap(false, Ordering::SeqCst) && self.record.load().state == CampaignState::Running {
+            self.gate_open.store(true, Ordering::SeqCst);
+        }
     }
 
     pub(crate) fn epoch(&self) -> u64 {
@@ -173,14 +195,15 @@ impl CampaignShared {
         }
     }
 
-    /// Takes over a tally of a commit, unless a later commit's is known already. True: the campaign was clean before.
-    pub(crate) fn set_tally(&self, tally: Tally, revision: u64, at: UnixMillis) -> bool {
+    /// Takes over a tally of a commit, unless a later commit's is known already. True: it has to be listed for publishing.
+    fn set_tally(&self, tally: Tally, revision: u64, at: UnixMillis) -> bool {
         let mut counts = self.counts.lock();
         if revision < counts.revision {
             return false;
         }
         (counts.tally, counts.revision, counts.as_of) = (tally, revision, at);
-        !std::mem::replace(&mut counts.dirty, true)
+        counts.dirty = true;
+        !std::mem::replace(&mut counts.listed, true)
     }
 
     pub(crate) fn tally(&self) -> Tally {
@@ -189,6 +212,11 @@ impl CampaignShared {
 
     pub(crate) fn subscribe(&self) -> watch::Receiver<Progress> {
         self.progress.subscribe()
+    }
+
+    /// It was taken from the list.
+    fn unlist(&self) {
+        self.counts.lock().listed = false;
     }
 
     /// Publishes what changed since the last time.
@@ -222,14 +250,19 @@ impl CampaignShared {
         self.progress.send_replace(progress);
     }
 
-    /// Counts a request error; true when it is the `most`-th of its code in a row.
+    /// Counts a request error; true when it is the `most`-th of its code in a row. The run then begins anew, so that a campaign
+    /// that is resumed without a remedy is held again.
     pub(crate) fn count_error(&self, code: u32, most: u32) -> bool {
         let mut errors = self.errors.lock();
         if errors.code != code {
             *errors = ErrorRun { code, run: 0 };
         }
         errors.run += 1;
-        errors.run == most
+        let over = errors.run >= most;
+        if over {
+            errors.run = 0;
+        }
+        over
     }
 
     /// Something of this campaign was accepted: the run of errors is over.
@@ -283,8 +316,25 @@ impl Registry {
         Arc::clone(self.campaigns.write().entry(shared.key).or_insert_with(|| Arc::new(shared)))
     }
 
-    pub(crate) fn remove(&self, key: CampaignKey) -> Option<Arc<CampaignShared>> {
-        self.campaigns.write().remove(&key)
+    /// Takes over a newer record of a campaign that is here.
+    pub(crate) fn update(&self, record: Campaign) -> Result<Arc<CampaignShared>, Campaign> {
+        // Under the lock: it is not removed as settled in the moment in which it is reopened.
+        let campaigns = self.campaigns.read();
+        let Some(shared) = campaigns.get(&record.key) else { return Err(record) };
+        shared.set_record(record);
+        Ok(Arc::clone(shared))
+    }
+
+    pub(crate) fn remove(&self, key: CampaignKey) {
+        self.campaigns.write().remove(&key);
+    }
+
+    /// Removes a campaign unless it was reopened meanwhile.
+    pub(crate) fn remove_settled(&self, key: CampaignKey) {
+        let mut campaigns = self.campaigns.write();
+        if campaigns.get(&key).is_some_and(|shared| shared.record().settled_at.is_some()) {
+            campaigns.remove(&key);
+        }
     }
 
     /// Takes over the tallies of a commit.
@@ -300,6 +350,8 @@ impl Registry {
 
     /// Those whose tallies moved since the last time.
     pub(crate) fn take_dirty(&self) -> Vec<Arc<CampaignShared>> {
-        std::mem::take(&mut self.dirty.lock())
+        let dirty = std::mem::take(&mut *self.dirty.lock());
+        dirty.iter().for_each(|shared| shared.unlist());
+        dirty
     }
 }

@@ -14,6 +14,7 @@ use crate::control::Binding;
 use crate::domain::ids::CampaignKey;
 use crate::domain::share::Shares;
 use crate::sender::{SenderActor, SenderCore, SenderMsg};
+use crate::supervisor::SupervisorMsg;
 
 /// While somebody wants to send, the line deals this often: about 5 ms of its rate at a time.
 const TICK: Duration = Duration::from_millis(4);
@@ -99,8 +100,7 @@ impl Actor for LineActor {
         state: &mut LineState,
     ) -> Result<(), ActorProcessingErr> {
         if let SupervisionEvent::ActorFailed(cell, error) = event {
-            tracing::error!(line = %state.args.shared.key, %error, "a sender actor panicked and is started anew");
-            state.restart(&myself, &cell).await?;
+            state.restart(&myself, &cell, &error.to_string()).await?;
         }
         Ok(())
     }
@@ -165,9 +165,17 @@ impl LineState {
         }
     }
 
-    async fn restart(&mut self, myself: &ActorRef<LineMsg>, failed: &ActorCell) -> Result<(), ActorProcessingErr> {
+    /// A sender panicked: it goes on with the queue that outlives it, and the line is charged.
+    async fn restart(
+        &mut self,
+        myself: &ActorRef<LineMsg>,
+        failed: &ActorCell,
+        error: &str,
+    ) -> Result<(), ActorProcessingErr> {
         let Some(place) = self.actors.iter().position(|a| a.get_id() == failed.get_id()) else { return Ok(()) };
         let core = Arc::clone(&self.args.senders[place]);
+        let reason = format!("a sender of the line: {error}");
+        core.context.outcomes.tell(SupervisorMsg::SenderPanicked(self.args.shared.key, reason));
         let (actor, _) = Actor::spawn_linked(None, SenderActor, core, myself.get_cell()).await?;
         self.actors[place] = actor;
         Ok(())

@@ -88,10 +88,12 @@ impl LineShared {
     /// Takes over a newer record; a lower ceiling binds from now on.
     pub(crate) fn set_record(&self, record: Line) {
         let mut gate = self.gate.lock();
+        if record.version < self.record.load().version {
+            return;
+        }
         gate.window.set_ceiling(record.ceiling);
         gate.flight.set_max(record.in_flight_max);
         gate.aimed = 0.0;
-        drop(gate);
         self.held.store(record.hold.is_some(), Ordering::SeqCst);
         self.record.store(Arc::new(record));
     }
@@ -109,6 +111,13 @@ impl LineShared {
     /// Stops the line at once, before the hold is written.
     pub(crate) fn hold_now(&self) {
         self.held.store(true, Ordering::SeqCst);
+    }
+
+    /// The supervisor may have lost what it was told: the line follows its record again. The next outcome of that kind asks for
+    /// the hold anew.
+    pub(crate) fn forget_expected_hold(&self) {
+        let _gate = self.gate.lock();
+        self.held.store(self.record.load().hold.is_some(), Ordering::SeqCst);
     }
 
     /// Takes one permit of the aim, or says when the next is due. `Err(None)`: the line is stopped by its breaker.
@@ -217,6 +226,12 @@ impl LineShared {
 
     pub(crate) fn is_stopped_by_breaker(&self) -> bool {
         self.gate.lock().breaker.is_open()
+    }
+
+    /// Whether what waits may be tried: the breaker is closed, or what waits is its probe.
+    pub(crate) fn may_try(&self) -> bool {
+        let gate = self.gate.lock();
+        !gate.breaker.is_open() || gate.breaker.is_probing()
     }
 
     pub(crate) fn status(&self) -> LineStatus {

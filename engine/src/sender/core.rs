@@ -100,6 +100,11 @@ impl SenderCore {
                     withdrawn.extend(state.queue.pop_front());
                     continue;
                 }
+                // Stopped by the breaker: what waits goes back, and nobody knocks meanwhile.
+                if !self.line.may_try() {
+                    withdrawn.extend(state.queue.drain(..));
+                    break;
+                }
                 if state.idle.is_empty() {
                     self.open_connections(&mut state);
                     break;
@@ -114,7 +119,7 @@ impl SenderCore {
                         tick = self.arm(&mut state, due);
                         break;
                     }
-                    // Stopped by the breaker: what waits goes back.
+                    // Stopped this moment.
                     Err(None) => withdrawn.extend(state.queue.drain(..)),
                 }
             }

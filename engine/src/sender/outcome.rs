@@ -1,6 +1,5 @@
 //! What follows an answer: the message's next event, and what it means for its line, account and campaign.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -12,8 +11,10 @@ use super::core::SenderCore;
 use crate::domain::backoff::{Backoff, pair_delay};
 use crate::domain::breaker::Outcome;
 use crate::domain::campaign::Settings;
+use crate::domain::ids::CampaignKey;
 use crate::domain::message::Event;
 use crate::domain::time::UnixMillis;
+use crate::line::gate::LineShared;
 use crate::metrics::ProviderMetrics;
 use crate::provider::{Act, Answer, Class, Transport, Verdict, classify};
 use crate::supervisor::SupervisorMsg;
@@ -83,14 +84,17 @@ impl Outcomes {
                 campaign.clear_errors();
             }
             let code = failure.map_or(0, |f| f.code);
-            let run_over = effects.bug_run && campaign.count_error(code, self.error_run_max);
-            let act = if run_over { Some(Act::HoldCampaign) } else { effects.act };
-            if let Some(act) = act {
-                let reason = failure.map(|f| format!("{} (code {code})", f.title)).unwrap_or_default();
+            let reason = || failure.map(|f| format!("{} (code {code})", f.title)).unwrap_or_default();
+            if let Some(act) = effects.act {
                 if act == Act::HoldCampaign {
-                    campaign.close_gate();
+                    campaign.close_gate_for_hold();
                 }
-                self.act(act, Some(&item.line), Some(campaign.key), reason);
+                self.act(act, &item.line, campaign.key, reason());
+            }
+            if effects.bug_run && campaign.count_error(code, self.error_run_max) {
+                campaign.close_gate_for_hold();
+                let reason = format!("{} times in a row: {}", self.error_run_max, reason());
+                self.tell(SupervisorMsg::ErrorRun(campaign.key, reason));
             }
         }
         let now = core.context.clock.wall();
@@ -130,26 +134,19 @@ impl Outcomes {
     }
 
     /// Does what an outcome means beyond its message. What concerns the line alone is done here; the rest by the supervisor.
-    pub(crate) fn act(
-        &self,
-        act: Act,
-        line: Option<&Arc<crate::line::gate::LineShared>>,
-        campaign: Option<crate::domain::ids::CampaignKey>,
-        reason: String,
-    ) {
-        match (act, line) {
-            (Act::SlowLine, Some(line)) => {
-                line.slow_down();
-                return;
-            }
+    fn act(&self, act: Act, line: &LineShared, campaign: CampaignKey, reason: String) {
+        match act {
+            Act::SlowLine => return line.slow_down(),
             // At once: the record follows.
-            (Act::HoldLine | Act::PauseLine(_) | Act::HoldAccount | Act::PauseAccount(_), Some(line)) => {
-                line.hold_now()
-            }
-            _ => {}
+            Act::HoldLine | Act::PauseLine(_) | Act::HoldAccount | Act::PauseAccount(_) => line.hold_now(),
+            Act::SlowAccount | Act::HoldCampaign | Act::PauseCampaign(_) => {}
         }
+        self.tell(SupervisorMsg::Act { act, line: Some(line.key), campaign: Some(campaign), reason });
+    }
+
+    /// Tells the supervisor. It may be starting anew: what is lost then is asked for again by the next outcome.
+    pub(crate) fn tell(&self, message: SupervisorMsg) {
         if let Some(supervisor) = self.supervisor.load().as_deref() {
-            let message = SupervisorMsg::Act { act, line: line.map(|l| l.key), campaign, reason };
             let _ = supervisor.cast(message);
         }
     }

@@ -7,10 +7,11 @@ use std::time::Duration;
 use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
 
 use super::{Context, SupervisorMsg, duties};
-use crate::campaign::{CampaignActor, CampaignArgs, CampaignMsg};
+use crate::campaign::shared::CampaignShared;
+use crate::campaign::{CampaignActor, CampaignArgs, CampaignMsg, CampaignRef};
 use crate::domain::campaign::{CampaignState, HoldKind};
-use crate::domain::ids::{CampaignKey, LineKey};
-use crate::domain::line::{Line, LineHoldKind};
+use crate::domain::ids::{CampaignKey, LineKey, PoolId};
+use crate::domain::line::LineHoldKind;
 use crate::domain::time::Mono;
 use crate::line::{LineActor, LineArgs, LineMsg, LineRef};
 use crate::status::StatusActor;
@@ -35,8 +36,10 @@ struct Row {
 pub(crate) struct Children {
     context: Arc<Context>,
     by_id: HashMap<ActorId, Child>,
-    campaigns: HashMap<CampaignKey, ActorRef<CampaignMsg>>,
-    lines: HashMap<LineKey, LineRef>,
+    /// With what each works on: a campaign that settled and was reopened is another.
+    campaigns: HashMap<CampaignKey, (CampaignRef, Arc<CampaignShared>)>,
+    /// With the pool that each was started in.
+    lines: HashMap<LineKey, (LineRef, PoolId)>,
     rows: HashMap<Child, Row>,
 }
 
@@ -67,9 +70,11 @@ impl Actor for SupervisorActor {
             children.start_status(&myself, shard).await?;
         }
         for entry in children.context.lines() {
-            children.start_line(&myself, entry.shared.key).await?;
+            entry.shared.forget_expected_hold();
+            children.start_line(&myself, entry.shared.key, None).await?;
         }
         for shared in children.context.registry.all() {
+            shared.forget_expected_hold();
             children.follow_campaign(&myself, shared.key).await?;
         }
         let _ = myself.cast(SupervisorMsg::Publish);
@@ -88,24 +93,34 @@ impl Actor for SupervisorActor {
                 crate::faults::point("supervisor.campaign_changed");
                 children.follow_campaign(&myself, key).await?;
                 match (reply, children.campaigns.get(&key)) {
-                    (Some(reply), Some(actor)) => drop(actor.cast(CampaignMsg::Changed(Some(reply)))),
+                    (reply, Some((actor, _))) => drop(actor.cast(CampaignMsg::Changed(reply))),
                     (Some(reply), None) => drop(reply.send(())),
-                    (None, Some(actor)) => drop(actor.cast(CampaignMsg::Changed(None))),
                     (None, None) => {}
                 }
             }
             SupervisorMsg::CampaignGone(key) => {
                 crate::faults::point("supervisor.campaign_gone");
-                children.stop_campaign(key);
-                children.context.registry.remove(key);
+                // Unless it was reopened meanwhile.
+                children.follow_campaign(&myself, key).await?;
             }
-            SupervisorMsg::LineChanged(record, reply) => {
+            SupervisorMsg::LineChanged(key, reply) => {
                 crate::faults::point("supervisor.line_changed");
-                children.line_changed(&myself, *record, reply).await?;
+                children.line_changed(&myself, key).await?;
+                if let Some(reply) = reply {
+                    let _ = reply.send(());
+                }
+            }
+            SupervisorMsg::SenderPanicked(key, error) => {
+                crate::faults::point("supervisor.sender_panicked");
+                children.count_panic(Child::Line(key), &error);
             }
             SupervisorMsg::Dispatched(key) => {
                 crate::faults::point("supervisor.dispatched");
                 duties::complete(&children.context, key);
+            }
+            SupervisorMsg::ErrorRun(key, reason) => {
+                crate::faults::point("supervisor.error_run");
+                duties::hold_campaign(&children.context, key, HoldKind::RequestErrors, reason, None);
             }
             SupervisorMsg::Act { act, line, campaign, reason } => {
                 crate::faults::point("supervisor.act");
@@ -150,45 +165,42 @@ impl Children {
         Ok(())
     }
 
-    async fn start_line(&mut self, myself: &ActorRef<SupervisorMsg>, key: LineKey) -> Result<(), ActorProcessingErr> {
+    /// Starts a line's actor; `left`: the pool that it was moved out of.
+    async fn start_line(
+        &mut self,
+        myself: &ActorRef<SupervisorMsg>,
+        key: LineKey,
+        left: Option<PoolId>,
+    ) -> Result<(), ActorProcessingErr> {
         let Some(entry) = self.context.line(key) else { return Ok(()) };
         let record = entry.shared.record();
         let args = LineArgs { shared: entry.shared, senders: entry.senders, config: Arc::clone(&self.context.config) };
         let (actor, _) = Actor::spawn_linked(None, LineActor, args, myself.get_cell()).await?;
         self.by_id.insert(actor.get_id(), Child::Line(key));
-        self.lines.insert(key, actor);
-        // The campaigns of its pool prepare their requests for it, and tell it what they want.
-        for shared in self.context.registry.all() {
+        self.lines.insert(key, (actor, record.pool.clone()));
+        // The campaigns of its pool prepare their requests for it, and tell it what they want; those of the other forget it.
+        for (actor, shared) in self.campaigns.values() {
             let campaign = shared.record();
-            if campaign.tenant == record.tenant
-                && campaign.pool == record.pool
-                && let Some(actor) = self.campaigns.get(&shared.key)
-            {
+            let concerned = campaign.pool == record.pool || Some(&campaign.pool) == left.as_ref();
+            if campaign.tenant == record.tenant && concerned {
                 let _ = actor.cast(CampaignMsg::Changed(None));
             }
         }
         Ok(())
     }
 
-    async fn line_changed(
-        &mut self,
-        myself: &ActorRef<SupervisorMsg>,
-        record: Line,
-        reply: Option<ractor::RpcReplyPort<()>>,
-    ) -> Result<(), ActorProcessingErr> {
-        let (entry, new) = self.context.line_or_new(record.clone());
-        let pool_changed = entry.shared.record().pool != record.pool;
-        entry.shared.set_record(record);
-        if new || pool_changed {
-            if let Some(old) = self.lines.remove(&entry.shared.key) {
-                old.stop(None);
+    /// A line that is new or was moved gets a new actor; another hears that its record changed.
+    async fn line_changed(&mut self, myself: &ActorRef<SupervisorMsg>, key: LineKey) -> Result<(), ActorProcessingErr> {
+        let Some(entry) = self.context.line(key) else { return Ok(()) };
+        match self.lines.get(&key) {
+            Some((actor, pool)) if *pool == entry.shared.record().pool => drop(actor.cast(LineMsg::Stopped)),
+            _ => {
+                let left = self.lines.remove(&key).map(|(old, pool)| {
+                    old.stop(None);
+                    pool
+                });
+                self.start_line(myself, key, left).await?;
             }
-            self.start_line(myself, entry.shared.key).await?;
-        } else if let Some(actor) = self.lines.get(&entry.shared.key) {
-            let _ = actor.cast(LineMsg::Stopped);
-        }
-        if let Some(reply) = reply {
-            let _ = reply.send(());
         }
         Ok(())
     }
@@ -206,27 +218,50 @@ impl Children {
         let state = shared.record().state;
         // A paused campaign keeps its actor: resuming costs nothing, and its outcomes are heard.
         let wants_actor = matches!(state, CampaignState::Running | CampaignState::Paused | CampaignState::Held);
-        if !wants_actor {
-            self.stop_campaign(key);
-        } else if !self.campaigns.contains_key(&key) {
-            let args = CampaignArgs { shared, context: Arc::clone(&self.context), supervisor: myself.clone() };
+        let has_actor = self.campaigns.get(&key).is_some_and(|(_, works_on)| Arc::ptr_eq(works_on, &shared));
+        if wants_actor && has_actor {
+            return Ok(());
+        }
+        self.stop_campaign(key);
+        if wants_actor {
+            let (context, supervisor) = (Arc::clone(&self.context), myself.clone());
+            let args = CampaignArgs { shared: Arc::clone(&shared), context, supervisor };
             let (actor, _) = Actor::spawn_linked(None, CampaignActor, args, myself.get_cell()).await?;
             self.by_id.insert(actor.get_id(), Child::Campaign(key));
-            self.campaigns.insert(key, actor);
+            self.campaigns.insert(key, (actor, shared));
         }
         Ok(())
     }
 
     fn stop_campaign(&mut self, key: CampaignKey) {
-        if let Some(actor) = self.campaigns.remove(&key) {
+        if let Some((actor, shared)) = self.campaigns.remove(&key) {
             actor.stop(None);
-        }
-        if let Some(shared) = self.context.registry.get(key) {
             shared.actor.store(None);
         }
     }
 
-    /// A child panicked: it is started anew from what outlives it, unless it is the fifth time in a row.
+    /// Counts a panic; the fifth in a row quarantines the campaign, or holds the line.
+    fn count_panic(&mut self, child: Child, error: &str) {
+        let now = self.context.clock.mono();
+        let row = self.rows.entry(child).or_default();
+        row.panics = if now.since(row.last) < ROW_ENDS_AFTER { row.panics + 1 } else { 1 };
+        row.last = now;
+        let panics = row.panics;
+        tracing::error!(?child, error, in_a_row = panics, "an actor panicked and is started anew");
+        if panics < self.context.config.panics_max {
+            return;
+        }
+        let reason = format!("its actor panicked {panics} times in a row; last: {error}");
+        match child {
+            // Nothing goes without it, and there is nobody else to charge.
+            Child::Status(_) => return,
+            Child::Line(key) => duties::hold_line(&self.context, key, LineHoldKind::Panics, reason, None),
+            Child::Campaign(key) => duties::hold_campaign(&self.context, key, HoldKind::Panics, reason, None),
+        }
+        self.rows.remove(&child);
+    }
+
+    /// A child panicked: it is started anew from what outlives it.
     async fn failed(
         &mut self,
         myself: &ActorRef<SupervisorMsg>,
@@ -234,35 +269,17 @@ impl Children {
         error: &str,
     ) -> Result<(), ActorProcessingErr> {
         let Some(child) = self.by_id.remove(&cell.get_id()) else { return Ok(()) };
-        let now = self.context.clock.mono();
-        let row = self.rows.entry(child).or_default();
-        row.panics = if now.since(row.last) < ROW_ENDS_AFTER { row.panics + 1 } else { 1 };
-        row.last = now;
-        let panics = row.panics;
-        let quarantine = row.panics >= self.context.config.panics_max;
-        tracing::error!(?child, error, in_a_row = panics, quarantine, "an actor panicked");
-        if quarantine {
-            self.rows.remove(&child);
-        }
+        self.count_panic(child, error);
         match child {
-            Child::Status(index) => self.start_status(myself, index).await?,
+            Child::Status(index) => self.start_status(myself, index).await,
             Child::Line(key) => {
                 self.lines.remove(&key);
-                if quarantine {
-                    let reason = format!("its actor panicked {panics} times in a row; last: {error}");
-                    duties::hold_line(&self.context, key, LineHoldKind::Panics, reason, None);
-                }
-                self.start_line(myself, key).await?;
+                self.start_line(myself, key, None).await
             }
             Child::Campaign(key) => {
                 self.campaigns.remove(&key);
-                if quarantine {
-                    let reason = format!("its actor panicked {panics} times in a row; last: {error}");
-                    duties::hold_campaign(&self.context, key, HoldKind::Panics, reason, None);
-                }
-                self.follow_campaign(myself, key).await?;
+                self.follow_campaign(myself, key).await
             }
         }
-        Ok(())
     }
 }

@@ -125,7 +125,16 @@ impl Context {
         (entry, true)
     }
 
-    /// The lines of an account: an event counts only if its account owns the attempt's line.
+    /// Takes over a line's record, or the line itself when it is new. The supervisor follows; what it does may be repeated.
+    pub(crate) fn take_line(&self, record: Line) -> LineEntry {
+        let (entry, new) = self.line_or_new(record.clone());
+        if !new {
+            entry.shared.set_record(record);
+        }
+        entry
+    }
+
+    /// The lines of a pool, in order of key.
     pub(crate) fn lines_of_pool(&self, tenant: &TenantId, pool: &PoolId) -> Vec<Arc<LineShared>> {
         let mut lines: Vec<_> = self
             .lines

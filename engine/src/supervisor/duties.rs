@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Context, SupervisorMsg};
+use super::{Context, SupervisorMsg, recovery};
 use crate::campaign::shared::CampaignShared;
 use crate::domain::campaign::{Campaign, CampaignState, Hold, HoldKind, Move, next_state};
 use crate::domain::ids::{CampaignKey, LineKey};
@@ -85,6 +85,7 @@ async fn write_move(context: &Context, key: CampaignKey, asked: Move, hold: Opti
         record.updated_at = now;
         if state == CampaignState::Running {
             record.started_at.get_or_insert(now);
+            (record.ended_at, record.settled_at) = (None, None);
         }
         if state == CampaignState::Completed {
             record.ended_at.get_or_insert(now);
@@ -113,24 +114,34 @@ fn take_over(context: &Context, record: Campaign) {
 pub(super) fn complete(context: &Arc<Context>, key: CampaignKey) {
     let context = Arc::clone(context);
     tokio::spawn(async move {
-        let pending = async {
-            let counts = context.store.tally(key).await?;
-            let resends = context.registry.get(key).is_some_and(|c| c.record().settings.policy.resends());
-            let doubts = if resends { counts.tally.count(Shown::InDoubt) } else { 0 };
-            Ok::<u64, StoreError>(counts.tally.count(Shown::Pending) + counts.tally.open + doubts)
-        };
-        let written = match pending.await {
-            Ok(0) => write_move(&context, key, Move::Complete, None).await,
-            // Somebody is still to be messaged: the actor looks again from the beginning.
-            Ok(_) => Err(StoreError::Conflict("messages are pending".to_owned())),
-            Err(error) => Err(error),
-        };
-        if let (Err(error), Some(shared)) = (written, context.registry.get(key)) {
+        let Some(shared) = context.registry.get(key) else { return };
+        if let Err(error) = try_to_complete(&context, &shared).await {
+            // Somebody is still to be messaged, or nobody knows: the actor looks again from the beginning.
             tracing::info!(campaign = %key, %error, "not complete yet");
             tokio::time::sleep(Duration::from_millis(100)).await;
             shared.start_over();
         }
     });
+}
+
+async fn try_to_complete(context: &Context, shared: &CampaignShared) -> StoreResult<()> {
+    let key = shared.key;
+    let tally = context.store.tally(key).await?.tally;
+    if tally.open > 0 {
+        recovery::doubt_abandoned(context, shared).await?;
+        return Err(StoreError::Conflict("messages were in flight".to_owned()));
+    }
+    let resends = shared.record().settings.policy.resends();
+    let doubts = if resends { tally.count(Shown::InDoubt) } else { 0 };
+    if tally.count(Shown::Pending) + doubts > 0 {
+        return Err(StoreError::Conflict("messages are pending".to_owned()));
+    }
+    write_move(context, key, Move::Complete, None).await?;
+    // Somebody may have decided "send again" between the count and the write, and found the campaign running.
+    if context.store.tally(key).await?.tally.count(Shown::Pending) > 0 {
+        write_move(context, key, Move::Reopen, None).await?;
+    }
+    Ok(())
 }
 
 /// `stop_at` came: what is unsent expires.
@@ -161,7 +172,7 @@ fn expire(context: &Arc<Context>, shared: &Arc<CampaignShared>) {
 /// Reads the tally anew after a step that no commit of a status actor made.
 pub(crate) async fn refresh_tally(context: &Context, shared: &CampaignShared) {
     if let Ok(counts) = context.store.tally(shared.key).await {
-        shared.set_tally(counts.tally, counts.revision, context.clock.wall());
+        context.registry.set_tallies(&[(shared.key, counts.tally)], counts.revision, context.clock.wall());
     }
 }
 
@@ -211,6 +222,7 @@ fn settle_if_done(context: &Arc<Context>, shared: &Arc<CampaignShared>) {
                 Ok(record) if record.settled_at.is_some() => {
                     shared.set_record(record);
                     shared.publish(context.clock.mono(), true);
+                    context.registry.remove_settled(shared.key);
                     context.cast(SupervisorMsg::CampaignGone(shared.key));
                 }
                 Ok(_) | Err(StoreError::Version { .. }) => {}
@@ -277,11 +289,21 @@ pub(super) fn hold_campaign(
     until: Option<UnixMillis>,
 ) {
     if let Some(shared) = context.registry.get(key) {
-        shared.close_gate();
+        shared.close_gate_for_hold();
     }
     tracing::error!(campaign = %key, reason, "campaign held");
     let hold = Hold { kind, reason, at: context.clock.wall(), until };
-    move_campaign(context, key, Move::Hold, Some(hold));
+    let context = Arc::clone(context);
+    tokio::spawn(async move {
+        // Its gate is shut and nobody else asks for it: it is written as soon as the ledger takes it.
+        while let Err(error) = write_move(&context, key, Move::Hold, Some(hold.clone())).await {
+            tracing::error!(campaign = %key, %error, "the campaign's hold could not be written");
+            if !matches!(error, StoreError::Unavailable(_)) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    });
 }
 
 /// Holds a line: it stops now, its record follows.
@@ -294,12 +316,17 @@ pub(super) fn hold_line(
 ) {
     let Some(entry) = context.line(key) else { return };
     entry.shared.hold_now();
-    if entry.shared.record().hold.as_ref().is_some_and(|hold| hold.until.is_none() || hold.until >= until) {
+    if covers(entry.shared.record().hold.as_ref(), until) {
         return;
     }
     tracing::error!(line = %entry.shared.record().id, reason, "line held");
     let hold = LineHold { kind, reason, at: context.clock.wall(), until };
     write_line(context, key, Some(hold));
+}
+
+/// Whether a line is held for at least as long.
+fn covers(held: Option<&LineHold>, until: Option<UnixMillis>) -> bool {
+    held.is_some_and(|held| held.until.is_none() || until.is_some() && held.until >= until)
 }
 
 fn release_line(context: &Arc<Context>, key: LineKey) {
@@ -314,13 +341,18 @@ fn write_line(context: &Arc<Context>, key: LineKey, hold: Option<LineHold>) {
             let seen = entry.shared.record();
             let written = async {
                 let mut record = context.store.line(&seen.tenant, &seen.id).await?;
+                // Everything in flight meets the same trouble: the first word stands.
+                if hold.as_ref().is_some_and(|hold| covers(record.hold.as_ref(), hold.until)) {
+                    return Ok(record);
+                }
                 record.hold.clone_from(&hold);
                 record.updated_at = context.clock.wall();
                 context.store.update_line(record).await
             };
             match written.await {
                 Ok(record) => {
-                    context.cast(SupervisorMsg::LineChanged(Box::new(record), None));
+                    context.take_line(record);
+                    context.cast(SupervisorMsg::LineChanged(key, None));
                     return;
                 }
                 Err(StoreError::Version { .. }) => {}

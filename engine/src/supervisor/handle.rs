@@ -71,12 +71,14 @@ impl Runtime for Handle {
     }
 
     async fn campaign_removed(&self, campaign: CampaignKey) {
+        self.context.registry.remove(campaign);
         self.context.cast(SupervisorMsg::CampaignGone(campaign));
     }
 
     async fn line_changed(&self, line: &Line) {
-        let line = Box::new(line.clone());
-        self.tell(|reply| SupervisorMsg::LineChanged(line, Some(reply))).await;
+        // In force from here on, whatever becomes of the message.
+        let key = self.context.take_line(line.clone()).shared.key;
+        self.tell(|reply| SupervisorMsg::LineChanged(key, Some(reply))).await;
     }
 
     fn line_status(&self, line: LineKey) -> LineStatus {

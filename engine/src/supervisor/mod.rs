@@ -15,7 +15,6 @@ pub(crate) use handle::Handle;
 pub(crate) use recovery::recover;
 
 use crate::domain::ids::{CampaignKey, LineKey};
-use crate::domain::line::Line;
 use crate::provider::Act;
 
 /// What the supervisor is told.
@@ -24,10 +23,14 @@ pub(crate) enum SupervisorMsg {
     CampaignChanged(CampaignKey, Option<RpcReplyPort<()>>),
     /// The campaign is gone, or settled.
     CampaignGone(CampaignKey),
-    /// A line's record was written, or the line is new.
-    LineChanged(Box<Line>, Option<RpcReplyPort<()>>),
+    /// A line's record was written and taken over, or the line is new: its actor follows.
+    LineChanged(LineKey, Option<RpcReplyPort<()>>),
+    /// A sender of the line panicked, and why. The line has started it anew.
+    SenderPanicked(LineKey, String),
     /// The campaign's actor found nothing left to send.
     Dispatched(CampaignKey),
+    /// The same request error too many times in a row, and which.
+    ErrorRun(CampaignKey, String),
     /// An outcome concerns more than its message.
     Act {
         /// What to do.

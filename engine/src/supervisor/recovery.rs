@@ -7,7 +7,7 @@ use crate::campaign::shared::CampaignShared;
 use crate::domain::campaign::{Campaign, CampaignState, Move};
 use crate::domain::message::Event;
 use crate::domain::stage::Shown;
-use crate::store::{CampaignFilter, Entry, LineFilter, Page, StoreResult};
+use crate::store::{CampaignFilter, Entry, LineFilter, OpenAttempt, Page, StoreResult};
 
 /// Campaigns and attempts read in one page.
 const PAGE: usize = 500;
@@ -49,19 +49,11 @@ pub(crate) async fn recover(context: &Arc<Context>) -> StoreResult<Recovered> {
 }
 
 async fn recover_campaign(context: &Arc<Context>, record: Campaign) -> StoreResult<usize> {
-    let (key, wait) = (record.key, record.settings.policy.wait());
     let (mut from, mut in_doubt) = (0, 0);
-    loop {
-        let open = context.store.open_attempts(key, from, ATTEMPTS).await?;
-        let Some(last) = open.last() else { break };
-        from = last.key.seq + 1;
-        in_doubt += open.len();
-        let at = context.clock.wall();
-        let entry = |o: crate::store::OpenAttempt| Entry {
-            key: o.key,
-            event: Event::Doubt { attempt: o.attempt, at, due_at: at.after(wait) },
-        };
-        context.store.commit(open.into_iter().map(entry).collect()).await?;
+    while let Some((entries, next)) = doubts(context, &record, from).await? {
+        from = next;
+        in_doubt += entries.len();
+        context.store.commit(entries).await?;
     }
     if in_doubt > 0 {
         tracing::warn!(campaign = %record.id, in_doubt, "attempts were in flight when the engine last stopped: they are in doubt");
@@ -75,12 +67,38 @@ async fn recover_campaign(context: &Arc<Context>, record: Campaign) -> StoreResu
     Ok(in_doubt)
 }
 
+/// A page of the attempts without outcome, as entries that mark them in doubt, and where to go on.
+async fn doubts(context: &Context, record: &Campaign, from: u32) -> StoreResult<Option<(Vec<Entry>, u32)>> {
+    let open = context.store.open_attempts(record.key, from, ATTEMPTS).await?;
+    let Some(last) = open.last() else { return Ok(None) };
+    let (next, at) = (last.key.seq + 1, context.clock.wall());
+    let due_at = at.after(record.settings.policy.wait());
+    let entry = |o: OpenAttempt| Entry { key: o.key, event: Event::Doubt { attempt: o.attempt, at, due_at } };
+    Ok(Some((open.into_iter().map(entry).collect(), next)))
+}
+
+/// Marks in doubt what a running campaign's ledger calls in flight though nobody works on it: the task that wrote the intents
+/// panicked before it could hand them on.
+pub(super) async fn doubt_abandoned(context: &Context, shared: &CampaignShared) -> StoreResult<()> {
+    let (record, mut from) = (shared.record(), 0);
+    while let Some((entries, next)) = doubts(context, &record, from).await? {
+        from = next;
+        // Asked after they were read: a slot is held from before an intent until after its outcome, so what was read has none.
+        if shared.in_flight() > 0 {
+            return Ok(());
+        }
+        tracing::error!(campaign = %record.id, in_doubt = entries.len(), "attempts that nobody works on any more are in doubt");
+        context.ledger.commit(entries).await?;
+    }
+    Ok(())
+}
+
 /// Puts a campaign into the registry, with its tally and the kind of its pool.
 pub(crate) async fn adopt(context: &Context, record: Campaign) -> StoreResult<Arc<CampaignShared>> {
-    if let Some(shared) = context.registry.get(record.key) {
-        shared.set_record(record);
-        return Ok(shared);
-    }
+    let record = match context.registry.update(record) {
+        Ok(shared) => return Ok(shared),
+        Err(record) => record,
+    };
     let pool = context.store.pool(&record.tenant, &record.pool).await?;
     let counts = context.store.tally(record.key).await?;
     let shared = CampaignShared::new(record, pool.kind, counts.tally, counts.revision, context.clock.wall());
