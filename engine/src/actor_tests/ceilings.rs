@@ -98,9 +98,12 @@ async fn equal_campaigns_get_equal_shares() {
     let house = House::open().await;
     house.line("line-1", "", 1_000).await;
     let mut runs: Vec<Run> = Vec::new();
+    // All begin at the same moment: a head start is not a share.
+    house.control.hold_line(&acme(), "line-1", None, "not yet").await.unwrap();
     for n in 0..20 {
         runs.push(house.started(&format!("campaign-{n}"), "line-1", 200).await);
     }
+    house.control.release_line(&acme(), "line-1", None).await.unwrap();
     for run in &runs {
         house.assert_done(run).await;
     }
