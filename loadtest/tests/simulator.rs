@@ -153,7 +153,8 @@ async fn a_meta_message_is_accepted_and_reported_with_good_signatures() {
     let read = records.iter().filter(|r| shown(r.acked) == "read").count() as u64;
     assert_eq!(summary.shown["read"], read);
     let stamping = sim.stamping();
-    assert_eq!(stamping.by_kernel, 300, "Linux gives receive times: {stamping:?}");
+    // The kernel switches its stamps on a little after it was asked to.
+    assert!(stamping.by_kernel >= 290, "Linux gives receive times: {stamping:?}");
 }
 
 #[tokio::test]

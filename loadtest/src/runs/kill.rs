@@ -75,7 +75,7 @@ impl KillReport {
     /// Whether every promise held.
     #[must_use]
     pub fn ok(&self) -> bool {
-        self.report.ok && self.too_much_doubt == 0
+        (self.report.ok || self.report.only_stalled()) && self.too_much_doubt == 0
     }
 
     /// The report in words.

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::core::{AccountKind, Booked, Core, Valid};
 use super::faults::{Body, Fault, Kind};
-use super::stamp::{StampedReader, stamp_arrivals};
+use super::stamp::StampedReader;
 use super::{date, meta, twilio};
 use crate::wire::request::{Parsed, Request, parse, write_response};
 
@@ -22,7 +22,6 @@ const HTML: &[u8] =
 
 /// Accepts connections until stopped.
 pub(super) async fn serve(core: Arc<Core>, listener: TcpListener, stop: CancellationToken) {
-    stamp_arrivals(&listener);
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,

@@ -14,6 +14,7 @@ use super::faults::Rule;
 use super::plan::Plan;
 use super::rates::{LineRate, SECOND_NS};
 use super::records::{Record, Summary, piece, summary};
+use super::stamp::stamp_arrivals;
 use super::stats::StatsReport;
 use super::{api, control, deliver};
 
@@ -53,6 +54,7 @@ impl SimHandle {
             Ok(listener)
         };
         let api_listener = bind(config.listen)?;
+        stamp_arrivals(&api_listener);
         let control_listener = bind(config.control)?;
         let mut sim = Self {
             api: api_listener.local_addr()?,

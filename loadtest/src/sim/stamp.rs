@@ -15,7 +15,7 @@ use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg, setsockopt, socko
 use nix::sys::time::TimeSpec;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 /// Stand-stills kept one by one.
@@ -150,8 +150,8 @@ fn wall_ns() -> u64 {
 }
 
 /// Asks the kernel for receive times on all connections that this listener will accept (they inherit it, so that
-/// even what arrives before `accept` has one). Without them reads still work.
-pub fn stamp_arrivals(listener: &TcpListener) {
+/// even what arrives before `accept` has one): to be called before anybody knows the port. Without them reads still work.
+pub fn stamp_arrivals(listener: &std::net::TcpListener) {
     let _ = setsockopt(listener, sockopt::ReceiveTimestampns, &true);
 }
 

@@ -4,9 +4,9 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use super::compare::{CampaignReport, Differences};
+use super::compare::{CampaignReport, Differences, Kind};
 use super::records::Shown;
-use crate::sim::rates::LineRate;
+use crate::sim::rates::{LineRate, SECOND_NS};
 use crate::sim::records::Summary;
 use crate::sim::stamp::Stamping;
 
@@ -30,6 +30,18 @@ pub struct Report {
 }
 
 impl Report {
+    /// Whether nothing differs but ceilings, each in a second in which the machine itself stood still: such a run says nothing about the
+    /// ceiling and is to be repeated, but all the rest of it holds.
+    #[must_use]
+    pub fn only_stalled(&self) -> bool {
+        let above = self.rates.iter().filter(|rate| rate.highest > u64::from(rate.ceiling));
+        self.differences.0.keys().all(|kind| *kind == Kind::AboveCeiling)
+            && above.clone().count() as u64 == self.differences.of(Kind::AboveCeiling)
+            && above.clone().all(|rate| {
+                self.stamping.stalled_within(rate.highest_at_ns, rate.highest_at_ns.saturating_add(SECOND_NS))
+            })
+    }
+
     /// The report as text.
     #[must_use]
     pub fn text(&self) -> String {

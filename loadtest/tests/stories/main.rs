@@ -98,7 +98,9 @@ pub(crate) async fn verify(world: &mut World, customer: &Customer, campaigns: &[
         wanted.recipients.insert(plan.id.clone(), people::phones(*block, *recipients));
     }
     let report = world.check(customer, wanted).await.expect("both sides can be read");
-    if !report.ok {
+    if report.only_stalled() {
+        println!("the machine stood still in the second above the ceiling: {}", report.text());
+    } else if !report.ok {
         panic!("{}\nkept: {}", report.text(), world.keep().display());
     }
     report

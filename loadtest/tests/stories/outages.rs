@@ -109,6 +109,9 @@ async fn a_refused_token_holds_the_account_and_loses_nothing() {
     let hold = line.health.and_then(|h| h.hold).expect("a reason");
     assert_eq!(hold.reason(), sluice_proto::v1::HoldReason::Account, "{hold:?}");
     sim(&world).set_faults(vec![]);
+    // Refusals that were under way would hold the line again after the release.
+    let quiet = |c: &sluice_proto::v1::Campaign| c.stats.as_ref().is_some_and(|s| s.in_flight == 0);
+    customer.wait("token", PATIENCE, "end of what was in flight", quiet).await.expect("quiet");
     let release = sluice_proto::v1::ReleaseLineRequest { line_id: "wa-0".to_owned(), etag: String::new() };
     customer.lines().release_line(release).await.expect("released");
     let report = one_campaign(&mut world, &customer, &campaign, 1_500).await;

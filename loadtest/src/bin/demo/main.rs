@@ -118,7 +118,8 @@ async fn demo(args: &Args) -> anyhow::Result<bool> {
     explain(&report);
     println!("Took {:.0} s.", began.elapsed().as_secs_f64());
     look_further(&mut world, args.stay).await?;
-    Ok(report.ok)
+    // A second in which the machine stood still says nothing about the server; the note says so.
+    Ok(report.ok || report.only_stalled())
 }
 
 /// What happens to recipients: a little of everything that production brings.
