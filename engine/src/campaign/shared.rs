@@ -317,12 +317,12 @@ impl Registry {
     }
 
     /// Takes over a newer record of a campaign that is here.
-    pub(crate) fn update(&self, record: Campaign) -> Result<Arc<CampaignShared>, Campaign> {
+    pub(crate) fn update(&self, record: &Campaign) -> Option<Arc<CampaignShared>> {
         // Under the lock: it is not removed as settled in the moment in which it is reopened.
         let campaigns = self.campaigns.read();
-        let Some(shared) = campaigns.get(&record.key) else { return Err(record) };
-        shared.set_record(record);
-        Ok(Arc::clone(shared))
+        let shared = campaigns.get(&record.key)?;
+        shared.set_record(record.clone());
+        Some(Arc::clone(shared))
     }
 
     pub(crate) fn remove(&self, key: CampaignKey) {

@@ -95,10 +95,9 @@ pub(super) async fn doubt_abandoned(context: &Context, shared: &CampaignShared) 
 
 /// Puts a campaign into the registry, with its tally and the kind of its pool.
 pub(crate) async fn adopt(context: &Context, record: Campaign) -> StoreResult<Arc<CampaignShared>> {
-    let record = match context.registry.update(record) {
-        Ok(shared) => return Ok(shared),
-        Err(record) => record,
-    };
+    if let Some(shared) = context.registry.update(&record) {
+        return Ok(shared);
+    }
     let pool = context.store.pool(&record.tenant, &record.pool).await?;
     let counts = context.store.tally(record.key).await?;
     let shared = CampaignShared::new(record, pool.kind, counts.tally, counts.revision, context.clock.wall());
