@@ -14,7 +14,7 @@ use crate::config::EngineConfig;
 use crate::control::LineStatus;
 use crate::domain::adapt::{InFlight, SlowDown};
 use crate::domain::breaker::{Allowed, Breaker, Outcome};
-use crate::domain::ceiling::{Aim, Window};
+use crate::domain::ceiling::{Aim, Passage, Window};
 use crate::domain::ids::LineKey;
 use crate::domain::line::Line;
 use crate::domain::time::{Clock, Mono};
@@ -22,6 +22,16 @@ use crate::provider::Account;
 
 /// Longest time that a grant is taken to need: beyond it more preparation only means more to withdraw.
 const LAG_MAX: Duration = Duration::from_millis(500);
+
+/// A way from the gate to the socket that the guard covers many times over.
+const UNNOTICED: Duration = Duration::from_micros(300);
+
+/// A message that passed the gate.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Passed {
+    passage: Passage,
+    at: Mono,
+}
 
 /// One line while the engine runs.
 pub(crate) struct LineShared {
@@ -50,6 +60,8 @@ struct Gate {
     aimed: f64,
     /// Smoothed time from a grant until its messages, with durable intents, wait at the sender.
     lag: Duration,
+    /// When somebody, or its end, last lifted a hold.
+    released_at: Mono,
 }
 
 impl LineShared {
@@ -65,6 +77,7 @@ impl LineShared {
             flight: InFlight::new(record.in_flight_max, config.latency_assumed),
             aimed: 0.0,
             lag: Duration::ZERO,
+            released_at: Mono(0),
         };
         Self {
             key: record.key,
@@ -94,6 +107,9 @@ impl LineShared {
         gate.window.set_ceiling(record.ceiling);
         gate.flight.set_max(record.in_flight_max);
         gate.aimed = 0.0;
+        if self.record.load().hold.is_some() && record.hold.is_none() {
+            gate.released_at = self.clock.mono();
+        }
         self.held.store(record.hold.is_some(), Ordering::SeqCst);
         self.record.store(Arc::new(record));
     }
@@ -106,6 +122,11 @@ impl LineShared {
     /// Nothing leaves any more; the engine stops.
     pub(crate) fn drain(&self) {
         self.draining.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether a hold was lifted since `began`: an answer to a request from before says nothing of the line as it is now.
+    pub(crate) fn was_released_since(&self, began: Mono) -> bool {
+        self.gate.lock().released_at >= began
     }
 
     /// Stops the line at once, before the hold is written.
@@ -132,9 +153,17 @@ impl LineShared {
     }
 
     /// The exact gate: lets one message leave now, or says when to ask again.
-    pub(crate) fn pass(&self, cost: u32) -> Result<(), Mono> {
+    pub(crate) fn pass(&self, cost: u32) -> Result<Passed, Mono> {
         let now = self.clock.mono();
-        self.gate.lock().window.pass(now, cost)
+        self.gate.lock().window.pass(now, cost).map(|passage| Passed { passage, at: now })
+    }
+
+    /// The message is written. Where the thread was held up since the gate, it counts from now.
+    pub(crate) fn written(&self, passed: Passed) {
+        let now = self.clock.mono();
+        if now.since(passed.at) > UNNOTICED {
+            self.gate.lock().window.left_at(passed.passage, now);
+        }
     }
 
     /// How many permits may be granted now; at the same time whether this is a probe.
@@ -148,6 +177,10 @@ impl LineShared {
         let busy = self.busy.load(Ordering::SeqCst);
         let mut gate = self.gate.lock();
         gate.follow(now, self.guard);
+        if gate.window.opens_at() > now + look_ahead {
+            // Silent after a start: an intent made now would only be one more in doubt if the engine were killed again.
+            return Room::Stopped;
+        }
         match gate.breaker.allowed(now) {
             Allowed::Nothing(_) => return Room::Stopped,
             Allowed::Probe if outstanding + busy > 0 => return Room::Stopped,
@@ -216,12 +249,6 @@ impl LineShared {
     pub(crate) fn slow_down(&self) {
         let now = self.clock.mono();
         self.gate.lock().slow.halve(now);
-    }
-
-    /// The breaker lets nothing leave now, not even a probe: what is prepared goes back.
-    pub(crate) fn is_blocked(&self) -> bool {
-        let gate = self.gate.lock();
-        gate.breaker.is_open() && !gate.breaker.is_probing()
     }
 
     pub(crate) fn is_stopped_by_breaker(&self) -> bool {

@@ -18,6 +18,7 @@ use tokio_rustls::TlsConnector;
 use super::Item;
 use super::core::{Next, SenderCore};
 use super::outcome::Answered;
+use crate::line::gate::Passed;
 use crate::provider::Endpoint;
 
 /// Largest answer that is read, bytes.
@@ -125,13 +126,13 @@ async fn serve(
                 }
             }
         };
-        let Some(item) = gate(core, item, connection.as_mut()).await else {
+        let Some((item, passed)) = gate(core, item, connection.as_mut()).await else {
             if requests.is_closed() {
                 return;
             }
             continue;
         };
-        if !exchange(core, item, &mut requests, connection.as_mut()).await {
+        if !exchange(core, item, passed, &mut requests, connection.as_mut()).await {
             return;
         }
     }
@@ -150,13 +151,16 @@ async fn gate(
     core: &Arc<SenderCore>,
     item: Item,
     mut connection: std::pin::Pin<&mut impl Future<Output = hyper::Result<()>>>,
-) -> Option<Item> {
+) -> Option<(Item, Passed)> {
     loop {
         if !item.may_leave() {
             item.withdraw();
             return None;
         }
-        let Err(again) = core.line.pass(item.cost) else { return Some(item) };
+        let again = match core.line.pass(item.cost) {
+            Ok(passed) => return Some((item, passed)),
+            Err(again) => again,
+        };
         // A gate that opens no sooner than this is a change of ceiling, or a start: the message need not wait in flight.
         if again.since(core.context.clock.mono()) > std::time::Duration::from_secs(3) {
             item.withdraw();
@@ -174,6 +178,7 @@ async fn gate(
 async fn exchange(
     core: &Arc<SenderCore>,
     mut item: Item,
+    passed: Passed,
     requests: &mut http1::SendRequest<Full<Bytes>>,
     mut connection: std::pin::Pin<&mut impl Future<Output = hyper::Result<()>>>,
 ) -> bool {
@@ -192,7 +197,20 @@ async fn exchange(
     let answered = {
         let mut answer = pin!(tokio::time::timeout(core.context.answer_timeout, answer));
         let mut open = true;
+        // The first look writes the request, unless the socket is full.
+        let mut first = std::future::poll_fn(|context| {
+            let answered = answer.as_mut().poll(context);
+            if answered.is_pending() {
+                open = connection.as_mut().poll(context).is_pending();
+            }
+            std::task::Poll::Ready(answered)
+        })
+        .await;
+        core.line.written(passed);
         loop {
+            if let std::task::Poll::Ready(answered) = std::mem::replace(&mut first, std::task::Poll::Pending) {
+                break answered.unwrap_or(Answered::TimedOut);
+            }
             tokio::select! {
                 biased;
                 answered = &mut answer => break answered.unwrap_or(Answered::TimedOut),

@@ -91,10 +91,6 @@ impl SenderCore {
         let mut tick = None;
         {
             let mut state = self.state.lock();
-            if self.line.is_blocked() {
-                // Nobody knows for how long: what waits must not stand as in flight through an outage.
-                withdrawn.extend(state.queue.drain(..));
-            }
             while let Some(front) = state.queue.front() {
                 if !front.may_leave() {
                     withdrawn.extend(state.queue.pop_front());

@@ -62,6 +62,11 @@ pub(crate) struct Outcomes {
     pub(crate) metrics: ProviderMetrics,
 }
 
+/// Whether it stops lines.
+fn of_line(act: Act) -> bool {
+    matches!(act, Act::HoldLine | Act::HoldAccount | Act::PauseLine(_) | Act::PauseAccount(_))
+}
+
 /// Pause before a message that met a "slow down" tries again; up to as much again is added by chance.
 const SLOWED_PAUSE: Duration = Duration::from_millis(500);
 
@@ -85,7 +90,8 @@ impl Outcomes {
             }
             let code = failure.map_or(0, |f| f.code);
             let reason = || failure.map(|f| format!("{} (code {code})", f.title)).unwrap_or_default();
-            if let Some(act) = effects.act {
+            let began = core.context.clock.mono() - latency;
+            if let Some(act) = effects.act.filter(|act| !of_line(*act) || !item.line.was_released_since(began)) {
                 if act == Act::HoldCampaign {
                     campaign.close_gate_for_hold();
                 }

@@ -39,19 +39,6 @@ impl Sink {
         Self { context, metrics: EntryMetrics::new(), parked: AtomicU64::new(0) }
     }
 
-    /// The lines of an account, ascending: its events count for their attempts only.
-    fn lines_of(&self, account: &str) -> Arc<[LineKey]> {
-        let mut lines: Vec<LineKey> = self
-            .context
-            .lines()
-            .iter()
-            .filter(|entry| entry.shared.record().account.as_str() == account)
-            .map(|entry| entry.shared.key)
-            .collect();
-        lines.sort_unstable();
-        lines.into()
-    }
-
     /// Splits a status into an entry of ours, or an event to park.
     fn place(&self, account: &AccountId, lines: &Arc<[LineKey]>, status: StatusEvent, now: UnixMillis) -> Placed {
         let ours = status.correlation.as_ref().and_then(|text| self.context.correlation.decode(text.as_str()));
@@ -199,7 +186,7 @@ impl Sink {
             by_account.entry(event.account.clone()).or_default().push(event);
         }
         for (account, events) in by_account {
-            let lines = self.lines_of(account.as_str());
+            let lines = self.context.lines_of_account(&account);
             let ids: Vec<Box<str>> = events.iter().map(|e| e.provider_id.clone()).collect();
             let found = self.context.store.find_provider_ids(&lines, &ids).await?;
             let found: HashMap<Box<str>, (MessageKey, u16)> =
@@ -280,7 +267,7 @@ impl WebhookSink for Sink {
         }
         let now = self.context.clock.wall();
         let Ok(account_id) = AccountId::new(account) else { return Ok(()) };
-        let lines = self.lines_of(account);
+        let lines = self.context.lines_of_account(&account_id);
         let (mut entries, mut park, mut others) = (Vec::with_capacity(events.len()), Vec::new(), Vec::new());
         for event in events {
             match event {

@@ -13,7 +13,7 @@ use crate::campaign::shared::Registry;
 use crate::config::EngineConfig;
 use crate::domain::campaign::Campaign;
 use crate::domain::correlation::CorrelationKey;
-use crate::domain::ids::{LineKey, PoolId, TenantId};
+use crate::domain::ids::{AccountId, LineKey, PoolId, TenantId};
 use crate::domain::line::Line;
 use crate::domain::template::Template;
 use crate::domain::time::Clock;
@@ -35,6 +35,8 @@ pub(crate) struct Context {
     pub(crate) supervisor: ArcSwapOption<ActorRef<SupervisorMsg>>,
     pub(crate) draining: AtomicBool,
     lines: RwLock<HashMap<LineKey, LineEntry>>,
+    /// An account's lines never change their account.
+    account_lines: RwLock<HashMap<AccountId, Arc<[LineKey]>>>,
 }
 
 /// A line and its senders.
@@ -83,6 +85,7 @@ impl Context {
             supervisor: ArcSwapOption::empty(),
             draining: AtomicBool::new(false),
             lines: RwLock::default(),
+            account_lines: RwLock::default(),
         }
     }
 
@@ -121,8 +124,18 @@ impl Context {
         let senders =
             (0..siblings).map(|_| SenderCore::new(Arc::clone(&shared), self.senders.clone(), siblings)).collect();
         let entry = LineEntry { shared, senders };
+        let of_account = &mut *self.account_lines.write();
+        let known = of_account.entry(entry.shared.record().account.clone()).or_default();
+        let mut keys: Vec<LineKey> = known.iter().copied().chain([key]).collect();
+        keys.sort_unstable();
+        *known = keys.into();
         lines.insert(key, entry.clone());
         (entry, true)
+    }
+
+    /// The lines of an account, ascending; kept, since every webhook asks for them.
+    pub(crate) fn lines_of_account(&self, account: &AccountId) -> Arc<[LineKey]> {
+        self.account_lines.read().get(account).cloned().unwrap_or_default()
     }
 
     /// Takes over a line's record, or the line itself when it is new. The supervisor follows; what it does may be repeated.

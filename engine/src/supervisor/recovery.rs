@@ -62,7 +62,7 @@ async fn recover_campaign(context: &Arc<Context>, record: Campaign) -> StoreResu
     let shared = adopt(context, record).await?;
     if ended && shared.tally().count(Shown::Pending) > 0 {
         // "Send again" was durable, the reopened record was not: the decision stands.
-        duties::move_campaign(context, key, Move::Reopen, None);
+        duties::move_campaign(context, shared.key, Move::Reopen, None);
     }
     Ok(in_doubt)
 }
