@@ -13,6 +13,8 @@ const BATCH: u32 = 4;
 pub struct Shares {
     /// In order of their turn; each wants at least one.
     turns: VecDeque<(CampaignKey, u32)>,
+    /// What the first has had of its turn.
+    had: u32,
 }
 
 impl Shares {
@@ -21,6 +23,9 @@ impl Shares {
         match self.turns.iter().position(|(key, _)| *key == campaign) {
             Some(at) if wanted == 0 => {
                 self.turns.remove(at);
+                if at == 0 {
+                    self.had = 0;
+                }
             }
             Some(at) => self.turns[at].1 = wanted,
             None if wanted > 0 => self.turns.push_back((campaign, wanted)),
@@ -33,27 +38,32 @@ impl Shares {
         self.turns.len()
     }
 
-    /// Deals out up to `room` permits, equally among those that want some; what one does not want goes to the others.
+    /// Deals out up to `room` permits, equally among those that want some; what one does not want goes to the others. A turn
+    /// that the room cut short goes on with the next room.
     pub fn deal(&mut self, mut room: u32) -> Vec<(CampaignKey, u32)> {
         let mut dealt: Vec<(CampaignKey, u32)> = Vec::new();
-        while room > 0 && !self.turns.is_empty() {
-            let share = room / u32::try_from(self.turns.len()).unwrap_or(u32::MAX);
-            let quantum = share.max(BATCH.min(room)).max(1);
-            for _ in 0..self.turns.len() {
-                let Some((campaign, wanted)) = self.turns.pop_front() else { break };
-                let given = quantum.min(wanted).min(room);
-                if given == 0 {
-                    self.turns.push_front((campaign, wanted));
-                    break;
-                }
-                room -= given;
+        let turn = (room / u32::try_from(self.turns.len().max(1)).unwrap_or(u32::MAX)).max(BATCH);
+        while room > 0
+            && let Some((campaign, wanted)) = self.turns.front_mut()
+        {
+            let given = turn.saturating_sub(self.had).min(*wanted).min(room);
+            let campaign = *campaign;
+            *wanted -= given;
+            room -= given;
+            self.had += given;
+            let satisfied = *wanted == 0;
+            if given > 0 {
                 match dealt.iter_mut().find(|(key, _)| *key == campaign) {
                     Some((_, sum)) => *sum += given,
                     None => dealt.push((campaign, given)),
                 }
-                if wanted > given {
-                    self.turns.push_back((campaign, wanted - given));
-                }
+            }
+            if satisfied {
+                self.turns.pop_front();
+                self.had = 0;
+            } else if self.had >= turn {
+                self.turns.rotate_left(1);
+                self.had = 0;
             }
         }
         dealt
