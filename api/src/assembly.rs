@@ -264,7 +264,8 @@ fn default_settings(config: &Config) -> control::Defaults {
     control::Defaults {
         settings: Settings {
             workers: u32::try_from(config.campaigns.workers).unwrap_or(u32::MAX),
-            retries_max: u8::try_from(config.retry.attempts_max).unwrap_or(u8::MAX),
+            // The first attempt is no retry.
+            retries_max: u8::try_from(config.retry.attempts_max - 1).unwrap_or(u8::MAX),
             settle_window_ms: millis(config.campaigns.settle_window),
             policy: sluice_engine::domain::campaign::DeliveryPolicy::AtMostOnce {
                 echo_wait_ms: millis(config.in_doubt.echo_wait),

@@ -72,7 +72,7 @@ pub struct SettingsArgs {
     /// How long to wait for the provider's echo, 1s to 7 days [default: the server's, 15m, or 60s with at-least-once]
     #[arg(long, value_name = "TIME", requires = "delivery", value_parser = values::duration)]
     pub echo_wait: Option<Duration>,
-    /// Retries of a message that failed for a passing reason, 0 to 100 [default: the server's, 5 unless configured]
+    /// Retries of a message that failed for a passing reason, 0 to 100 [default: the server's, 4 unless configured]
     #[arg(long, value_name = "N")]
     pub retries: Option<u32>,
     /// Region whose national phone format may be imported, e.g. DE [default: E.164 only]

@@ -300,8 +300,10 @@ impl CampaignWork {
         let free = u64::from(record.settings.workers).saturating_sub(self.shared().in_flight());
         let free = u32::try_from(free).unwrap_or(u32::MAX);
         let able = ready.min(free);
-        if self.pacer.is_limited() && self.tokens < able {
-            self.tokens += self.pacer.take(able - self.tokens);
+        // No more than one refill is taken ahead: saved up here while something else binds, it would be a burst that nobody named.
+        let ahead = able.min(self.pacer.portion());
+        if self.pacer.is_limited() && self.tokens < ahead {
+            self.tokens += self.pacer.take(ahead - self.tokens);
         }
         let wants = if self.pacer.is_limited() { able.min(self.tokens) } else { able };
         if free == 0 || free < ready {

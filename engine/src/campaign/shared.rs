@@ -23,6 +23,8 @@ pub(crate) struct CampaignShared {
     pub(crate) key: CampaignKey,
     pub(crate) kind: ProviderKind,
     record: ArcSwap<Campaign>,
+    /// Held while a record is compared and stored, with the gate that follows it: of two writers the newer record wins.
+    writing: Mutex<()>,
     gate_open: AtomicBool,
     /// The gate was shut for a hold that is yet to be written.
     hold_expected: AtomicBool,
@@ -82,6 +84,7 @@ impl CampaignShared {
             progress: watch::Sender::new(progress),
             binding: Mutex::new(Binding::NotRunning),
             errors: Mutex::default(),
+            writing: Mutex::default(),
             record: ArcSwap::from_pointee(record),
         }
     }
@@ -93,6 +96,7 @@ impl CampaignShared {
     /// Takes over a newer record; the gate follows its state.
     pub(crate) fn set_record(&self, record: Campaign) {
         let open = record.state == CampaignState::Running;
+        let _writing = self.writing.lock();
         if record.version >= self.record.load().version {
             self.record.store(Arc::new(record));
             if !open {

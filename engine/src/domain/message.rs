@@ -416,7 +416,8 @@ impl MessageState {
                 }
                 self.report(attempt, Seen { at, provider_at }, what, provider_id, failure)
             }
-            Event::DoubtExpired { at, resend_up_to } => self.doubt_expired(at, resend_up_to),
+            // An ended campaign sends nothing again, and what may have been sent is not "cancelled".
+            Event::DoubtExpired { at, resend_up_to } => self.doubt_expired(at, resend_up_to.filter(|_| end.is_none())),
             Event::Resolved { decision, at } => self.resolved(decision, at),
         };
         self.doubled |= self.older_sent && self.newest.as_ref().is_some_and(Attempt::was_sent);

@@ -21,6 +21,7 @@ pub struct Pacer {
     bucket: Option<RateLimiter>,
     rate: Option<Rate>,
     interval: Duration,
+    portion: u32,
 }
 
 /// Refill and interval (milliseconds) that come nearest to the rate.
@@ -55,7 +56,7 @@ impl Pacer {
 
     fn build(rate: Option<Rate>, balance: Option<usize>) -> Self {
         let Some(wanted) = rate else {
-            return Self { bucket: None, rate, interval: INTERVAL_MIN };
+            return Self { bucket: None, rate, interval: INTERVAL_MIN, portion: u32::MAX };
         };
         let (tokens, interval_ms) = refill(&wanted);
         let max = wanted.burst.map_or(tokens.saturating_mul(2), |b| b as usize).max(tokens);
@@ -67,7 +68,7 @@ impl Pacer {
             .max(max)
             .fair(true)
             .build();
-        Self { bucket: Some(bucket), rate, interval }
+        Self { bucket: Some(bucket), rate, interval, portion: u32::try_from(tokens).unwrap_or(u32::MAX) }
     }
 
     /// Changes the rate, keeping what had been saved up within the new burst.
@@ -81,6 +82,11 @@ impl Pacer {
     /// Whether the campaign has a rate of its own.
     pub fn is_limited(&self) -> bool {
         self.bucket.is_some()
+    }
+
+    /// What one refill brings; without a rate, no bound.
+    pub fn portion(&self) -> u32 {
+        self.portion
     }
 
     /// How long until the next refill at most: when to ask again.

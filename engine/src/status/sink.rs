@@ -52,9 +52,10 @@ impl Sink {
             .then(|| self.failure(&status, lines, key.map(|key| key.campaign)));
         let event = report(status, failure, attempt, lines, now);
         match key {
+            // The provider's word that it has a message moves no stage, and names no line of the account that could be checked
+            // against the attempt's: what follows it does both.
+            _ if matches!(event, Event::Accepted { .. }) => Placed::Nothing,
             Some(key) => Placed::Entry(Entry { key, event }),
-            // The provider's word that it has a message of which we know nothing moves no stage.
-            None if matches!(event, Event::Accepted { .. }) => Placed::Nothing,
             None => Placed::Park(Box::new(self.parked_event(account, sender, provider_id, event, now))),
         }
     }

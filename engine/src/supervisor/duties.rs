@@ -206,7 +206,10 @@ fn settle_if_done(context: &Arc<Context>, shared: &Arc<CampaignShared>) {
     let now = context.clock.wall();
     let window = Duration::from_millis(record.settings.settle_window_ms);
     let over = record.ended_at.is_some_and(|ended| now >= ended.after(window));
-    if (over || shared.tally().unsettled(shared.kind.delivered_is_final()) == 0) && shared.begin_sweep() {
+    let tally = shared.tally();
+    // What is in flight or in doubt is looked at only while the campaign is here.
+    let known = tally.open == 0 && tally.count(Shown::InDoubt) == 0;
+    if known && (over || tally.unsettled(shared.kind.delivered_is_final()) == 0) && shared.begin_sweep() {
         let (context, shared) = (Arc::clone(context), Arc::clone(shared));
         tokio::spawn(async move {
             let settled = async {

@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
-use super::{Context, duties};
+use super::Context;
 use crate::campaign::shared::CampaignShared;
-use crate::domain::campaign::{Campaign, CampaignState, Move};
+use crate::domain::campaign::{Campaign, CampaignState};
 use crate::domain::message::Event;
-use crate::domain::stage::Shown;
 use crate::store::{CampaignFilter, Entry, LineFilter, OpenAttempt, Page, StoreResult};
 
 /// Campaigns and attempts read in one page.
@@ -58,12 +57,7 @@ async fn recover_campaign(context: &Arc<Context>, record: Campaign) -> StoreResu
     if in_doubt > 0 {
         tracing::warn!(campaign = %record.id, in_doubt, "attempts were in flight when the engine last stopped: they are in doubt");
     }
-    let ended = record.state.is_ended();
-    let shared = adopt(context, record).await?;
-    if ended && shared.tally().count(Shown::Pending) > 0 {
-        // "Send again" was durable, the reopened record was not: the decision stands.
-        duties::move_campaign(context, shared.key, Move::Reopen, None);
-    }
+    adopt(context, record).await?;
     Ok(in_doubt)
 }
 
