@@ -41,12 +41,10 @@ pub(crate) struct CampaignWork {
     reading_due: bool,
     checking: bool,
     ticking: bool,
-    /// What each line was last told that the campaign wants, less what it granted since.
+    /// What each line was last told that the campaign wants, less what it granted since. Not there: it has to be told.
     wanted: HashMap<LineKey, u32>,
     plans: crate::supervisor::Plans,
     line_binding: Binding,
-    /// Permits of the campaign's own bucket, taken and not yet used.
-    tokens: u32,
     /// The epoch that `window`, `due` and `cursor` belong to.
     epoch: u64,
 }
@@ -93,7 +91,6 @@ impl Actor for CampaignActor {
             wanted: HashMap::new(),
             plans,
             line_binding: Binding::LineCeiling,
-            tokens: 0,
         })
     }
 
@@ -152,7 +149,7 @@ impl Actor for CampaignActor {
     }
 
     async fn post_stop(&self, _: CampaignRef, work: &mut CampaignWork) -> Result<(), ActorProcessingErr> {
-        work.want_nothing();
+        work.leave();
         Ok(())
     }
 }
@@ -300,12 +297,7 @@ impl CampaignWork {
         let free = u64::from(record.settings.workers).saturating_sub(self.shared().in_flight());
         let free = u32::try_from(free).unwrap_or(u32::MAX);
         let able = ready.min(free);
-        // No more than one refill is taken ahead: saved up here while something else binds, it would be a burst that nobody named.
-        let ahead = able.min(self.pacer.portion());
-        if self.pacer.is_limited() && self.tokens < ahead {
-            self.tokens += self.pacer.take(ahead - self.tokens);
-        }
-        let wants = if self.pacer.is_limited() { able.min(self.tokens) } else { able };
+        let wants = self.pacer.available(able);
         if free == 0 || free < ready {
             self.shared().want_slot();
         }
@@ -316,11 +308,11 @@ impl CampaignWork {
             return Binding::LinesUnavailable;
         }
         for line in lines {
-            let told = self.wanted.entry(line.key).or_insert(0);
+            let told = self.wanted.get(&line.key).copied();
             // A little change is not worth a message; more than a third, or to and from nothing, is.
-            let differs = *told != wants && (wants == 0 || *told == 0 || told.abs_diff(wants) > wants / 3);
-            if differs {
-                *told = wants;
+            let much = |told: u32| wants == 0 || told == 0 || told.abs_diff(wants) > wants / 3;
+            if told != Some(wants) && told.is_none_or(much) {
+                self.wanted.insert(line.key, wants);
                 line.cast(LineMsg::Want { campaign: self.args.shared.key, actor: self.myself.clone(), wanted: wants });
             }
         }
@@ -336,26 +328,30 @@ impl CampaignWork {
 
     fn want_nothing(&mut self) {
         for line in self.plans.lines() {
-            if self.wanted.insert(line.key, 0).is_some_and(|told| told > 0) {
+            if self.wanted.insert(line.key, 0) != Some(0) {
                 line.cast(LineMsg::Want { campaign: self.args.shared.key, actor: self.myself.clone(), wanted: 0 });
             }
         }
     }
 
+    /// The lines forget the campaign, whatever they were told last.
+    fn leave(&mut self) {
+        self.wanted.clear();
+        self.want_nothing();
+    }
+
     /// Hands out as many messages as the permits, the slots and the bucket allow; what is not used is given back at once.
     fn granted(&mut self, mut permits: Permits) {
         let line = permits.line().key;
-        let told = self.wanted.entry(line).or_insert(0);
-        *told = told.saturating_sub(permits.count());
+        if let Some(told) = self.wanted.get_mut(&line) {
+            *told = told.saturating_sub(permits.count());
+        }
         if !self.shared().gate_is_open() {
             return;
         }
         let Some(plan) = self.plans.plan(line) else { return };
         let workers = u64::from(self.shared().record().settings.workers);
-        let mut most = permits.count();
-        if self.pacer.is_limited() {
-            most = most.min(self.tokens);
-        }
+        let most = self.pacer.available(permits.count());
         let (mut messages, mut slots) = (Vec::new(), Vec::new());
         while messages.len() < most as usize && self.shared().in_flight() < workers {
             // Messages that waited go first.
@@ -367,9 +363,7 @@ impl CampaignWork {
             return;
         }
         let used = u32::try_from(messages.len()).unwrap_or(u32::MAX);
-        if self.pacer.is_limited() {
-            self.tokens -= used;
-        }
+        self.pacer.spend(used);
         let kept = permits.keep(used);
         let hand_out = HandOut {
             shared: Arc::clone(self.shared()),

@@ -23,8 +23,6 @@ pub(crate) struct CampaignShared {
     pub(crate) key: CampaignKey,
     pub(crate) kind: ProviderKind,
     record: ArcSwap<Campaign>,
-    /// Held while a record is compared and stored, with the gate that follows it: of two writers the newer record wins.
-    writing: Mutex<()>,
     gate_open: AtomicBool,
     /// The gate was shut for a hold that is yet to be written.
     hold_expected: AtomicBool,
@@ -84,7 +82,6 @@ impl CampaignShared {
             progress: watch::Sender::new(progress),
             binding: Mutex::new(Binding::NotRunning),
             errors: Mutex::default(),
-            writing: Mutex::default(),
             record: ArcSwap::from_pointee(record),
         }
     }
@@ -96,7 +93,8 @@ impl CampaignShared {
     /// Takes over a newer record; the gate follows its state.
     pub(crate) fn set_record(&self, record: Campaign) {
         let open = record.state == CampaignState::Running;
-        let _writing = self.writing.lock();
+        // Held throughout: of two records that come at once, the newer stays.
+        let mut counts = self.counts.lock();
         if record.version >= self.record.load().version {
             self.record.store(Arc::new(record));
             if !open {
@@ -104,7 +102,7 @@ impl CampaignShared {
             }
             self.hold_expected.store(false, Ordering::SeqCst);
             self.gate_open.store(open, Ordering::SeqCst);
-            self.counts.lock().dirty = true;
+            counts.dirty = true;
         }
     }
 

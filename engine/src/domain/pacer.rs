@@ -21,7 +21,8 @@ pub struct Pacer {
     bucket: Option<RateLimiter>,
     rate: Option<Rate>,
     interval: Duration,
-    portion: u32,
+    /// Permits taken from the bucket and not spent yet.
+    held: u32,
 }
 
 /// Refill and interval (milliseconds) that come nearest to the rate.
@@ -56,7 +57,7 @@ impl Pacer {
 
     fn build(rate: Option<Rate>, balance: Option<usize>) -> Self {
         let Some(wanted) = rate else {
-            return Self { bucket: None, rate, interval: INTERVAL_MIN, portion: u32::MAX };
+            return Self { bucket: None, rate, interval: INTERVAL_MIN, held: 0 };
         };
         let (tokens, interval_ms) = refill(&wanted);
         let max = wanted.burst.map_or(tokens.saturating_mul(2), |b| b as usize).max(tokens);
@@ -68,13 +69,13 @@ impl Pacer {
             .max(max)
             .fair(true)
             .build();
-        Self { bucket: Some(bucket), rate, interval, portion: u32::try_from(tokens).unwrap_or(u32::MAX) }
+        Self { bucket: Some(bucket), rate, interval, held: 0 }
     }
 
     /// Changes the rate, keeping what had been saved up within the new burst.
     pub fn set(&mut self, rate: Option<Rate>) {
         if rate != self.rate {
-            let balance = self.bucket.as_ref().map(RateLimiter::balance);
+            let balance = self.bucket.as_ref().map(|bucket| bucket.balance() + self.held as usize);
             *self = Self::build(rate, balance);
         }
     }
@@ -84,26 +85,30 @@ impl Pacer {
         self.bucket.is_some()
     }
 
-    /// What one refill brings; without a rate, no bound.
-    pub fn portion(&self) -> u32 {
-        self.portion
-    }
-
     /// How long until the next refill at most: when to ask again.
     pub fn interval(&self) -> Duration {
         self.interval
     }
 
-    /// Takes up to `want` permits without waiting.
-    pub fn take(&mut self, want: u32) -> u32 {
+    /// How many permits may be spent now, at most `want`. Permits that nobody spends for a while are not saved up beyond the
+    /// burst, wherever they lie.
+    pub fn available(&mut self, want: u32) -> u32 {
         let Some(bucket) = &self.bucket else { return want };
-        // The first try refreshes the balance.
-        if want == 0 || !bucket.try_acquire(1) {
-            return 0;
+        // A fair bucket refreshes its balance at every try.
+        if want > 0 && bucket.try_acquire(1) {
+            let room = u32::try_from(bucket.max().saturating_sub(bucket.balance())).unwrap_or(u32::MAX);
+            self.held = (self.held + 1).min(room);
+            let more = bucket.balance().min(want.saturating_sub(self.held) as usize);
+            if more > 0 && bucket.try_acquire(more) {
+                self.held = self.held.saturating_add(u32::try_from(more).unwrap_or(u32::MAX));
+            }
         }
-        let more = bucket.balance().min(want as usize - 1);
-        let took = if more > 0 && bucket.try_acquire(more) { more } else { 0 };
-        u32::try_from(1 + took).unwrap_or(want)
+        self.held.min(want)
+    }
+
+    /// Spends permits that were [available](Self::available).
+    pub fn spend(&mut self, count: u32) {
+        self.held = self.held.saturating_sub(count);
     }
 }
 
@@ -116,15 +121,21 @@ mod tests {
         Rate { count, per, burst: None }
     }
 
+    fn take(pacer: &mut Pacer, want: u32) -> u32 {
+        let available = pacer.available(want);
+        pacer.spend(available);
+        available
+    }
+
     /// Mean over `span` of paused time, asked every 5 ms as the actor does.
     async fn mean(rate: Rate, span: Duration) -> f64 {
         let mut pacer = Pacer::new(Some(rate));
-        pacer.take(u32::MAX);
+        take(&mut pacer, u32::MAX);
         let mut took = 0_u64;
         let start = tokio::time::Instant::now();
         while start.elapsed() < span {
             tokio::time::advance(Duration::from_millis(5)).await;
-            took += u64::from(pacer.take(100_000));
+            took += u64::from(take(&mut pacer, 100_000));
         }
         took as f64 / start.elapsed().as_secs_f64()
     }
@@ -145,15 +156,23 @@ mod tests {
     async fn the_burst_is_the_named_one() {
         let mut pacer = Pacer::new(Some(Rate { count: 100, per: RateUnit::Second, burst: Some(50) }));
         tokio::time::advance(Duration::from_secs(60)).await;
-        assert_eq!(pacer.take(1_000), 50);
+        assert_eq!(take(&mut pacer, 1_000), 50);
+        // Nor when it was asked for all the time and could not be spent: the line was held.
+        for _ in 0..600 {
+            tokio::time::advance(Duration::from_millis(100)).await;
+            assert!(pacer.available(1_000) <= 50);
+        }
+        tokio::time::advance(Duration::from_secs(60)).await;
+        let burst = take(&mut pacer, 1_000) + take(&mut pacer, 1_000);
+        assert!(burst <= 50, "{burst}");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_new_rate_takes_no_more_than_its_own_burst_along() {
         let mut pacer = Pacer::new(Some(rate(10_000, RateUnit::Second)));
         pacer.set(Some(rate(10, RateUnit::Second)));
-        assert!(pacer.take(1_000) <= 4);
+        assert!(take(&mut pacer, 1_000) <= 4);
         pacer.set(None);
-        assert_eq!(pacer.take(1_000), 1_000);
+        assert_eq!(take(&mut pacer, 1_000), 1_000);
     }
 }
