@@ -110,7 +110,11 @@ impl LineState {
     fn want(&mut self, campaign: CampaignKey, actor: CampaignRef, wanted: u32) {
         self.shares.want(campaign, wanted);
         if wanted > 0 {
-            self.wanting.insert(campaign, actor);
+            let known = self.wanting.insert(campaign, actor.clone()).is_some();
+            if let Some(binding) = self.binding.filter(|_| !known) {
+                // It was told to the others when it changed.
+                let _ = actor.cast(CampaignMsg::LineBinds(binding));
+            }
         } else {
             self.wanting.remove(&campaign);
         }
