@@ -19,7 +19,7 @@ use crate::sender::{Connector, SenderContext};
 use crate::status::Ledger;
 use crate::status::sink::Sink;
 use crate::store::{Store, StoreResult};
-use crate::supervisor::{Context, Handle, SupervisorActor, recover};
+use crate::supervisor::{Context, Handle, SupervisorActor, heal_settled, recover};
 use crate::webhook::WebhookSink;
 
 /// A running engine.
@@ -68,8 +68,11 @@ impl Engine {
             "the engine takes up where the ledger stands"
         );
         let sink = Arc::new(Sink::new(Arc::clone(&context)));
-        let tasks =
-            vec![tokio::spawn(keep_supervised(Arc::clone(&context))), tokio::spawn(look_at_parked(Arc::clone(&sink)))];
+        let tasks = vec![
+            tokio::spawn(keep_supervised(Arc::clone(&context))),
+            tokio::spawn(look_at_parked(Arc::clone(&sink))),
+            tokio::spawn(look_at_settled(Arc::clone(&context))),
+        ];
         let engine = Self { handle: Handle { context: Arc::clone(&context) }, context, sink, tasks };
         engine.wait_for_actors().await;
         Ok(engine)
@@ -174,6 +177,14 @@ async fn keep_supervised(context: Arc<Context>) {
         // While the engine drains, too: outcomes still have to reach the ledger. `close` ends this task first.
         tracing::error!("the supervisor ended and is started anew");
         tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
+/// Once after the start, and again only while the ledger refuses.
+async fn look_at_settled(context: Arc<Context>) {
+    while let Err(error) = heal_settled(&context).await {
+        tracing::warn!(%error, "settled campaigns could not be looked at; trying again");
+        tokio::time::sleep(Duration::from_secs(1)).await;
     }
 }
 

@@ -15,6 +15,7 @@ mod pauses;
 mod provider;
 mod quarantine;
 mod restarts;
+mod send_again;
 mod storms;
 
 use std::time::Duration;

@@ -8,8 +8,8 @@ use super::error::{Error, OrNotFound, Result, Violations};
 use super::page::PAGE_SIZE_MAX;
 use super::{Control, filter, same_version};
 use crate::domain::campaign::{Campaign, CampaignState, Move, next_state};
-use crate::domain::ids::TenantId;
-use crate::domain::stage::End;
+use crate::domain::ids::{CampaignKey, TenantId};
+use crate::domain::stage::{End, Shown};
 use crate::domain::time::UnixMillis;
 use crate::store::{LineFilter, Page, StoreError};
 
@@ -102,9 +102,7 @@ impl Control {
 
     /// What a start needs beyond a legal move, so that it fails here rather than with every message.
     async fn check_startable(&self, campaign: &Campaign, now: UnixMillis) -> Result<()> {
-        if campaign.settings.stop_at.is_some_and(|stop| stop <= now) {
-            return Err(Error::precondition("STOP_AT_PASSED", subject(campaign), "its stop_at has passed: move it"));
-        }
+        refuse_past_stop(campaign, now)?;
         let pool = LineFilter {
             tenant: Some(campaign.tenant.clone()),
             pool: Some(campaign.pool.clone()),
@@ -156,7 +154,11 @@ impl Control {
             let campaign = self.campaign_record(tenant, id).await?;
             same_version(expected, campaign.version)?;
             let to = next_state(campaign.state, asked, false)?;
-            if to == campaign.state {
+            // Cancelled already; but what somebody decided to send again may be about to put it back to work: then it is cancelled anew.
+            let waits = to == campaign.state
+                && to == CampaignState::Cancelled
+                && self.has_pending(campaign.key).await.or_not_found("campaign", id)?;
+            if to == campaign.state && !waits {
                 let in_flight = self.runtime.in_flight(campaign.key);
                 return Ok(Halted { campaign: self.view(campaign).await?, in_flight });
             }
@@ -189,11 +191,16 @@ impl Control {
         if to != CampaignState::Cancelled {
             return self.store.update_campaign(campaign).await;
         }
-        campaign.ended_at = Some(now);
+        campaign.ended_at.get_or_insert(now);
         if campaign.started_at.is_none() {
-            campaign.settled_at = Some(now);
+            campaign.settled_at.get_or_insert(now);
         }
         self.store.end_campaign(campaign, End::Cancelled).await.map(|(campaign, _)| campaign)
+    }
+
+    /// Whether messages wait to leave; of a campaign that is over: because somebody decided to send them again.
+    pub(super) async fn has_pending(&self, campaign: CampaignKey) -> Result<bool, StoreError> {
+        Ok(self.store.tally(campaign).await?.tally.count(Shown::Pending) > 0)
     }
 
     /// Writes a record and tells the actor.
@@ -256,6 +263,15 @@ impl Control {
             }
         }
     }
+}
+
+/// Nothing is put to work that would expire at once.
+pub(super) fn refuse_past_stop(campaign: &Campaign, now: UnixMillis) -> Result<()> {
+    if campaign.is_past_stop(now) {
+        let problem = "its stop_at has passed: move it, or take it away, then try again";
+        return Err(Error::precondition("STOP_AT_PASSED", subject(campaign), problem));
+    }
+    Ok(())
 }
 
 /// Notes when it first ran.

@@ -1,6 +1,9 @@
 //! Decisions about messages in doubt.
 
+use std::time::Duration;
+
 use super::error::{Error, Result};
+use super::lifecycle::refuse_past_stop;
 use super::{Control, filter};
 use crate::domain::campaign::{Campaign, Move, next_state};
 use crate::domain::ids::{MessageKey, TenantId};
@@ -15,6 +18,8 @@ const SEQS_MAX: usize = 10_000;
 const COMMIT_ENTRIES: usize = 1_000;
 /// How often a reopening is tried again when the record moved meanwhile.
 const REOPENINGS_MAX: usize = 8;
+/// Pause before it is tried again on a ledger that is away.
+const LEDGER_PAUSE: Duration = Duration::from_secs(1);
 
 /// Which messages a decision is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,8 +64,26 @@ impl Control {
         if again {
             self.accepting()?;
             next_state(campaign.state, Move::Reopen, false)?;
+            refuse_past_stop(&campaign, self.now())?;
         }
         let mut resolved = Resolved { resolved: 0, unresolved: Vec::new(), as_of: self.now() };
+        let decided = self.decide_selected(&campaign, selection, decision, &mut resolved).await;
+        if again {
+            // Whatever became of the rest, and also for what an earlier call decided: nothing waits in a campaign that is over.
+            self.reopen(tenant, id).await?;
+        }
+        decided?;
+        resolved.as_of = self.now();
+        Ok(resolved)
+    }
+
+    async fn decide_selected(
+        &self,
+        campaign: &Campaign,
+        selection: ResolveSelection,
+        decision: Decision,
+        resolved: &mut Resolved,
+    ) -> Result<()> {
         match selection {
             ResolveSelection::Seqs(mut seqs) => {
                 seqs.sort_unstable();
@@ -69,21 +92,17 @@ impl Control {
                     return Err(Error::invalid("seqs", format!("must be 1 to {SEQS_MAX} places, each once")));
                 }
                 for seqs in seqs.chunks(COMMIT_ENTRIES) {
-                    self.decide(&campaign, seqs, decision, &mut resolved).await?;
+                    self.decide(campaign, seqs, decision, resolved).await?;
                 }
+                Ok(())
             }
             ResolveSelection::Filter(text) if text.trim().is_empty() => {
-                return Err(Error::invalid("filter", "must not be empty: say which messages are meant"));
+                Err(Error::invalid("filter", "must not be empty: say which messages are meant"))
             }
             ResolveSelection::Filter(text) => {
-                self.decide_matching(&campaign, filter::messages(&text)?, decision, &mut resolved).await?;
+                self.decide_matching(campaign, filter::messages(&text)?, decision, resolved).await
             }
         }
-        if again && resolved.resolved > 0 {
-            self.reopen(tenant, id).await?;
-        }
-        resolved.as_of = self.now();
-        Ok(resolved)
     }
 
     async fn decide_matching(
@@ -147,24 +166,45 @@ impl Control {
         Ok(())
     }
 
-    /// Puts a campaign that is over back to work, after the messages to send again are durable.
+    /// Puts a campaign that is over back to work if messages wait to be sent again; they are durable by then. Where the ledger goes
+    /// away in between, that follows when it is back; should the engine end before, its next start does it.
     async fn reopen(&self, tenant: &TenantId, id: &str) -> Result<()> {
         for _ in 0..REOPENINGS_MAX {
-            let mut campaign = self.campaign_record(tenant, id).await?;
-            let to = next_state(campaign.state, Move::Reopen, false)?;
-            if to != campaign.state {
-                campaign.state = to;
-                campaign.ended_at = None;
-                campaign.settled_at = None;
-                campaign.updated_at = self.now();
-                campaign = match self.store.update_campaign(campaign).await {
-                    Err(StoreError::Version { .. }) => continue,
-                    result => result?,
-                };
+            match self.reopen_once(tenant, id).await {
+                Err(Error::Stale) => {}
+                Err(error @ Error::Ledger(_)) => {
+                    let (control, tenant, id) = (self.clone(), tenant.clone(), id.to_owned());
+                    tokio::spawn(async move { control.reopen_later(&tenant, &id).await });
+                    return Err(error);
+                }
+                result => return result,
             }
-            self.runtime.campaign_changed(&campaign).await;
-            return Ok(());
         }
         Err(Error::Stale)
+    }
+
+    async fn reopen_later(&self, tenant: &TenantId, id: &str) {
+        while !self.runtime.is_draining() {
+            tokio::time::sleep(LEDGER_PAUSE).await;
+            match self.reopen_once(tenant, id).await {
+                Err(Error::Ledger(_) | Error::Stale) => {}
+                Err(error) => return tracing::error!(campaign = id, %error, "could not be put back to work"),
+                Ok(()) => return,
+            }
+        }
+    }
+
+    async fn reopen_once(&self, tenant: &TenantId, id: &str) -> Result<()> {
+        let campaign = self.campaign_record(tenant, id).await?;
+        if !campaign.state.is_ended() {
+            return Ok(());
+        }
+        // Asked after the record was read: a cancellation since then moved its version, one before left nothing pending.
+        if !self.has_pending(campaign.key).await? {
+            return Ok(());
+        }
+        let campaign = self.store.update_campaign(campaign.reopened(self.now())?).await?;
+        self.runtime.campaign_changed(&campaign).await;
+        Ok(())
     }
 }

@@ -365,6 +365,23 @@ pub struct Campaign {
 }
 
 impl Campaign {
+    /// The record of a campaign that goes back to work because somebody decided to send again; one that runs or waits stays as it
+    /// is.
+    pub fn reopened(mut self, now: UnixMillis) -> Result<Self, IllegalMove> {
+        let to = next_state(self.state, Move::Reopen, false)?;
+        if to != self.state {
+            self.state = to;
+            (self.ended_at, self.settled_at) = (None, None);
+            self.updated_at = now;
+        }
+        Ok(self)
+    }
+
+    /// Whether `stop_at` has come.
+    pub fn is_past_stop(&self, now: UnixMillis) -> bool {
+        self.settings.stop_at.is_some_and(|stop| stop <= now)
+    }
+
     /// Whether `start_at` lies ahead of `now`.
     pub fn is_scheduled(&self, now: UnixMillis) -> bool {
         self.settings.start_at.is_some_and(|at| at > now)

@@ -314,7 +314,8 @@ pub struct MessageState {
     /// Pending: when the next attempt may leave. In doubt: when the wait for an echo ends.
     pub due_at: Option<UnixMillis>,
     /// Somebody decided "send again": it leaves although its campaign has ended. Stays until an attempt has an outcome, so
-    /// that a withdrawn intent or a 429 does not forget the decision.
+    /// that a withdrawn intent or a 429 does not forget the decision, or until the campaign ends once more
+    /// ([`Self::end_again`]).
     pub again: bool,
     /// The highest stage that any attempt reached.
     pub reached: Stage,
@@ -423,6 +424,13 @@ impl MessageState {
         self.doubled |= self.older_sent && self.newest.as_ref().is_some_and(Attempt::was_sent);
         self.assert_sound();
         applied
+    }
+
+    /// The campaign ends, for the first time or after a reopening: nothing leaves any more, so a decision to send again is taken
+    /// back. What waited shows how the campaign ended, like everything else that waited; what is in flight shows its outcome, or the
+    /// same when it comes back unused. The attempts keep what is known of them, and a late echo still decides.
+    pub fn end_again(&mut self) {
+        self.again = false;
     }
 
     fn intent(&mut self, attempt: u16, line: LineKey, at: UnixMillis, end: Option<End>) -> Applied {

@@ -181,7 +181,7 @@ fn tallies_sum_to_the_recipients_and_end_with_the_campaign() {
     state.apply(intent(1), None);
     tally.shift(&old, &state.facets(None));
     assert_eq!((tally.recipients(), tally.open, tally.count(Shown::Pending)), (10, 1, 9));
-    tally.end_pending(End::Cancelled, 0);
+    tally.end_pending(End::Cancelled);
     assert_eq!((tally.count(Shown::Cancelled), tally.count(Shown::Pending), tally.recipients()), (9, 0, 10));
 }
 

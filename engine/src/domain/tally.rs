@@ -101,12 +101,10 @@ impl Tally {
         self.open += other.open;
     }
 
-    /// The campaign ended: what is pending becomes cancelled or expired, but for `again` messages that somebody asked to send again.
-    pub fn end_pending(&mut self, end: End, again: u64) {
-        let pending = self.shown[Shown::Pending as usize];
-        let moved = pending.checked_sub(again).expect("messages to send again are counted as pending");
-        self.shown[Shown::Pending as usize] = again;
-        self.shown[Shown::from(end) as usize] += moved;
+    /// The campaign ended: what is pending becomes cancelled or expired.
+    pub fn end_pending(&mut self, end: End) {
+        let pending = std::mem::take(&mut self.shown[Shown::Pending as usize]);
+        self.shown[Shown::from(end) as usize] += pending;
     }
 
     /// delivered ÷ sent, by stage reached, in per cent with two decimals; 0 when there is nothing to divide.

@@ -154,8 +154,9 @@ pub trait Store: Send + Sync + 'static {
     async fn commit(&self, entries: Vec<Entry>) -> StoreResult<Committed>;
 
     /// The campaign ends: its pending messages become cancelled or expired in one step with its record (state and version as in
-    /// [`Store::update_campaign`]); those that somebody decided to send again stay pending. A campaign ends once: ended again
-    /// after a reopening, it keeps the end it has.
+    /// [`Store::update_campaign`]). In the same step every decision to send again is taken back, also of messages in flight and in
+    /// doubt ([`crate::domain::message::MessageState::end_again`]). A campaign ends once: ended again after a reopening, it keeps
+    /// the end it has.
     async fn end_campaign(&self, campaign: Campaign, end: End) -> StoreResult<(Campaign, Tally)>;
 
     // --- counts ---

@@ -35,8 +35,11 @@ pub(super) fn second(context: &Arc<Context>) {
         if let Some(asked) = due_move(&record, now) {
             move_campaign(context, shared.key, asked, None);
         }
-        if record.settings.stop_at.is_some_and(|at| at <= now) && !record.state.is_ended() && record.end.is_none() {
+        if record.is_past_stop(now) && !record.state.is_ended() {
             expire(context, &shared);
+        }
+        if record.state.is_ended() && shared.tally().count(Shown::Pending) > 0 {
+            reopen(context, shared.key);
         }
         if shared.tally().count(Shown::InDoubt) > 0 {
             look_at_doubts(context, &shared);
@@ -138,10 +141,19 @@ async fn try_to_complete(context: &Context, shared: &CampaignShared) -> StoreRes
     }
     write_move(context, key, Move::Complete, None).await?;
     // Somebody may have decided "send again" between the count and the write, and found the campaign running.
-    if context.store.tally(key).await?.tally.count(Shown::Pending) > 0 {
-        write_move(context, key, Move::Reopen, None).await?;
-    }
+    recovery::reopen_if_waiting(context, key).await?;
     Ok(())
+}
+
+/// Messages are pending in a campaign that is over: somebody decided to send them again, and what should have put it back to work
+/// did not come to its end.
+fn reopen(context: &Arc<Context>, key: CampaignKey) {
+    let context = Arc::clone(context);
+    tokio::spawn(async move {
+        if let Err(error) = recovery::reopen_if_waiting(&context, key).await {
+            tracing::warn!(campaign = %key, %error, "could not be put back to work; trying again");
+        }
+    });
 }
 
 /// `stop_at` came: what is unsent expires.
@@ -152,7 +164,9 @@ fn expire(context: &Arc<Context>, shared: &Arc<CampaignShared>) {
         let now = context.clock.wall();
         let written = async {
             let mut record = context.store.campaign_by_key(shared.key).await?;
-            if record.end.is_some() || record.state.is_ended() {
+            if record.state.is_ended() || !record.is_past_stop(now) {
+                // Somebody was faster: the gate follows what is written.
+                take_over(&context, record);
                 return Ok(());
             }
             record.state = CampaignState::Completed;

@@ -12,7 +12,7 @@ use ractor::RpcReplyPort;
 pub(crate) use actor::SupervisorActor;
 pub(crate) use context::{Context, Plans};
 pub(crate) use handle::Handle;
-pub(crate) use recovery::recover;
+pub(crate) use recovery::{heal_settled, recover};
 
 use crate::domain::ids::{CampaignKey, LineKey};
 use crate::provider::Act;

@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 
-use super::Context;
+use super::{Context, SupervisorMsg};
 use crate::campaign::shared::CampaignShared;
 use crate::domain::campaign::{Campaign, CampaignState};
+use crate::domain::ids::CampaignKey;
 use crate::domain::message::Event;
-use crate::store::{CampaignFilter, Entry, LineFilter, OpenAttempt, Page, StoreResult};
+use crate::domain::stage::Shown;
+use crate::store::{CampaignFilter, Entry, LineFilter, OpenAttempt, Page, StoreError, StoreResult};
 
 /// Campaigns and attempts read in one page.
 const PAGE: usize = 500;
@@ -85,6 +87,64 @@ pub(super) async fn doubt_abandoned(context: &Context, shared: &CampaignShared) 
         context.ledger.commit(entries).await?;
     }
     Ok(())
+}
+
+/// Puts a campaign that is over back to work when messages wait in it. True: it was.
+pub(super) async fn reopen_if_waiting(context: &Context, key: CampaignKey) -> StoreResult<bool> {
+    loop {
+        let record = context.store.campaign_by_key(key).await?;
+        // In this order: a cancellation since the record was read moved its version, one before left nothing pending.
+        if !record.state.is_ended() || context.store.tally(key).await?.tally.count(Shown::Pending) == 0 {
+            return Ok(false);
+        }
+        let Ok(record) = record.reopened(context.clock.wall()) else { return Ok(false) };
+        match context.store.update_campaign(record).await {
+            Ok(record) => {
+                tracing::warn!(campaign = %record.id, "messages wait to be sent again: the campaign goes back to work");
+                adopt(context, record).await?;
+                context.cast(SupervisorMsg::CampaignChanged(key, None));
+                return Ok(true);
+            }
+            Err(StoreError::Version { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Looks at the campaigns that are settled, which nothing else does: messages may wait in one since the engine stopped between a
+/// decision to send again and the record that puts the campaign back to work, or an attempt may stand without an outcome.
+/// Beside the actors; what it finds it hands to them.
+pub(crate) async fn heal_settled(context: &Arc<Context>) -> StoreResult<()> {
+    let ended = CampaignState::ALL.into_iter().filter(|state| state.is_ended()).collect();
+    let filter = CampaignFilter { states: ended, ..CampaignFilter::default() };
+    let mut page = Page { size: PAGE, after: None };
+    loop {
+        let listed = context.store.list_campaigns(&filter, page).await?;
+        for (record, tally) in listed.items {
+            if record.settled_at.is_none() || context.registry.get(record.key).is_some() {
+                continue;
+            }
+            if tally.open > 0 {
+                unsettle(context, record).await?;
+            } else if tally.count(Shown::Pending) > 0 {
+                reopen_if_waiting(context, record.key).await?;
+            }
+        }
+        let Some(next) = listed.next else { return Ok(()) };
+        page = Page { size: PAGE, after: Some(next) };
+    }
+}
+
+/// A settled campaign with attempts that nobody works on: they are in doubt, and it is not settled.
+async fn unsettle(context: &Arc<Context>, mut record: Campaign) -> StoreResult<()> {
+    record.settled_at = None;
+    record.updated_at = context.clock.wall();
+    match context.store.update_campaign(record).await {
+        Ok(record) => recover_campaign(context, record).await.map(drop),
+        // Somebody else took it up.
+        Err(StoreError::Version { .. } | StoreError::NotFound(_)) => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 /// Puts a campaign into the registry, with its tally and the kind of its pool.

@@ -122,6 +122,66 @@ async fn sending_again_reopens_what_is_over() {
 }
 
 #[tokio::test]
+async fn cancelling_takes_back_what_was_to_be_sent_again() {
+    let bench = Bench::furnished().await;
+    let view = bench.running("spring", 3).await;
+    bench.doubt(&view, 0).await;
+    bench.control.cancel_campaign(&acme(), "spring", None).await.unwrap();
+    resolve(&bench, ResolveSelection::Seqs(vec![0]), Decision::SendAgain).await.unwrap();
+    bench.control.cancel_campaign(&acme(), "spring", None).await.unwrap();
+    let tally = bench.control.campaign(&acme(), "spring").await.unwrap().stats.tally;
+    assert_eq!((tally.count(Shown::Pending), tally.count(Shown::Cancelled)), (0, 3));
+    assert_eq!(bench.control.recount(&acme(), "spring").await.unwrap().differences, []);
+}
+
+/// The engine ended, or the ledger went away, between a decision and the record that puts the campaign back to work.
+#[tokio::test]
+async fn a_decision_that_did_not_reopen_is_reopened_by_its_repetition_or_taken_back_by_a_cancellation() {
+    let bench = Bench::furnished().await;
+    let view = bench.running("spring", 3).await;
+    let at = bench.control.now();
+    for seq in 0..2 {
+        bench.doubt(&view, seq).await;
+    }
+    bench.control.cancel_campaign(&acme(), "spring", None).await.unwrap();
+    bench.apply(&view, 0, Event::Resolved { decision: Decision::SendAgain, at }).await;
+    let resolved = resolve(&bench, ResolveSelection::Seqs(vec![0]), Decision::SendAgain).await.unwrap();
+    assert_eq!((resolved.resolved, bench.state("spring").await), (0, S::Running));
+
+    bench.control.cancel_campaign(&acme(), "spring", None).await.unwrap();
+    bench.apply(&view, 1, Event::Resolved { decision: Decision::SendAgain, at }).await;
+    bench.control.cancel_campaign(&acme(), "spring", None).await.unwrap();
+    let tally = bench.control.campaign(&acme(), "spring").await.unwrap().stats.tally;
+    assert_eq!((bench.state("spring").await, tally.count(Shown::Pending)), (S::Cancelled, 0));
+    let resolved = resolve(&bench, ResolveSelection::Seqs(vec![1]), Decision::SendAgain).await.unwrap();
+    assert_eq!(
+        (resolved.resolved, bench.state("spring").await),
+        (0, S::Cancelled),
+        "nothing waits: nothing is reopened"
+    );
+}
+
+#[tokio::test]
+async fn nothing_is_sent_again_after_stop_at_until_it_is_moved() {
+    let bench = Bench::furnished().await;
+    let mut spec = campaign("spring");
+    spec.settings.stop_at = Some(bench.control.now().after(std::time::Duration::from_secs(60)));
+    bench.control.create_campaign(&acme(), "", spec).await.unwrap();
+    bench.import("spring", "list", 0, 2).await.unwrap();
+    let view = bench.control.start_campaign(&acme(), "spring", None).await.unwrap();
+    bench.doubt(&view, 0).await;
+    bench.control.cancel_campaign(&acme(), "spring", None).await.unwrap();
+    bench.advance(std::time::Duration::from_secs(60));
+    let named = || ResolveSelection::Seqs(vec![0]);
+    assert_eq!(obstacle(resolve(&bench, named(), Decision::SendAgain).await), "STOP_AT_PASSED");
+    assert_eq!(bench.state("spring").await, S::Cancelled);
+    let away = CampaignUpdate { stop_at: Some(None), ..CampaignUpdate::default() };
+    bench.control.update_campaign(&acme(), "spring", None, away).await.unwrap();
+    assert_eq!(resolve(&bench, named(), Decision::SendAgain).await.unwrap().resolved, 1);
+    assert_eq!(bench.state("spring").await, S::Running);
+}
+
+#[tokio::test]
 async fn totals_are_the_sum_over_campaigns() {
     let bench = Bench::furnished().await;
     bench.running("a", 3).await;

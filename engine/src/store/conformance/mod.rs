@@ -49,6 +49,7 @@ macro_rules! every_promise {
             way::doubts_expire_when_their_wait_is_over,
             way::open_attempts_are_found_after_a_restart,
             way::an_ended_campaign_sends_only_what_was_decided_to_be_sent_again,
+            way::ending_again_takes_back_what_was_to_be_sent_again,
             way::facts_of_every_attempt_are_kept,
             way::an_old_attempts_echo_is_applied_to_it,
             counts::failures_are_counted_by_the_code_that_is_shown,

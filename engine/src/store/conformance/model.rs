@@ -106,6 +106,7 @@ pub(crate) async fn random_entries_end_as_in_a_plain_model(factory: &dyn Factory
                     let now = store.campaign_by_key(key).await.unwrap();
                     let (_, tally) = store.end_campaign(now, end).await.unwrap();
                     model.end.get_or_insert(end);
+                    model.states.values_mut().for_each(MessageState::end_again);
                     assert_eq!(tally, model.tally(), "{steps:#?}");
                 }
                 Step::Restart => {

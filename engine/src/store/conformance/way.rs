@@ -186,27 +186,31 @@ pub(crate) async fn an_ended_campaign_sends_only_what_was_decided_to_be_sent_aga
     let (ended, tally) = store.end_campaign(running.clone(), End::Cancelled).await.unwrap();
     assert_eq!((ended.end, ended.version), (Some(End::Cancelled), running.version + 1));
     assert_eq!(tally, checked_counts(&*store, key).await.tally);
+    let waits = async |seq| store.message(message(key, seq)).await.unwrap().state.again;
+    assert!(!waits(0).await, "the end takes back what was decided before it");
     let counts = |tally: &Tally| {
         [Shown::Pending, Shown::Queued, Shown::InDoubt, Shown::Cancelled].map(|shown| tally.count(shown))
     };
     let all = u64::from(SEGMENT_LEN) + 20;
-    assert_eq!(counts(&tally), [1, 1, 1, all - 3]);
+    assert_eq!(counts(&tally), [0, 1, 1, all - 2]);
     assert!(store.end_campaign(running, End::Cancelled).await.is_err(), "the version has moved on");
 
     assert_eq!(store.read_window(key, 0, 10).await.unwrap().messages, []);
+    assert_eq!(store.read_due(key, at(99_000), 10).await.unwrap(), []);
+    let refused = vec![entry(key, 0, intent(2)), entry(key, 2, intent(2)), entry(key, 5, intent(1))];
+    let refused = store.commit(refused).await.unwrap();
+    assert_eq!(refused.results, [EntryResult::Refused; 3], "cancelled messages do not leave");
+    // Decided after the end, and what still was in flight comes back.
+    all_apply(&*store, key, vec![(1, again), (late, Event::Withdrawn { attempt: 1, at: at(7_000) })]).await;
+    assert_eq!(counts(&checked_counts(&*store, key).await.tally), [1, 0, 0, all - 1]);
     let due = store.read_due(key, at(99_000), 10).await.unwrap();
-    assert_eq!(due.iter().map(|m| m.key.seq).collect::<Vec<_>>(), [0], "only what was decided to be sent again");
+    assert_eq!(due.iter().map(|m| m.key.seq).collect::<Vec<_>>(), [1], "only what was decided to be sent again");
     assert_eq!(store.next_due(key).await.unwrap(), Some(at(6_000)));
-    let refused = store.commit(vec![entry(key, 2, intent(2)), entry(key, 5, intent(1))]).await.unwrap();
-    assert_eq!(refused.results, [EntryResult::Refused; 2], "cancelled messages do not leave");
-    // Decided after the end, sent, and what still was in flight comes back.
-    all_apply(&*store, key, vec![(1, again), (0, intent(2)), (late, Event::Withdrawn { attempt: 1, at: at(7_000) })])
-        .await;
-    assert_eq!(counts(&checked_counts(&*store, key).await.tally), [1, 1, 0, all - 2]);
+    all_apply(&*store, key, vec![(1, intent(2))]).await;
+    assert_eq!(counts(&checked_counts(&*store, key).await.tally), [0, 1, 0, all - 1]);
 
-    let (again, tally) = store.end_campaign(ended, End::Expired).await.unwrap();
-    assert_eq!(again.end, Some(End::Cancelled), "a campaign ends once");
-    assert_eq!(counts(&tally), [1, 1, 0, all - 2]);
+    let (ended, _) = store.end_campaign(ended, End::Expired).await.unwrap();
+    assert_eq!(ended.end, Some(End::Cancelled), "a campaign ends once");
     checked_counts(&*store, key).await;
 
     let draft = store.create_campaign(campaign("draft"), None).await.unwrap().record;
@@ -214,6 +218,40 @@ pub(crate) async fn an_ended_campaign_sends_only_what_was_decided_to_be_sent_aga
     let (_, tally) = store.end_campaign(draft.clone(), End::Cancelled).await.unwrap();
     assert_eq!(tally.count(Shown::Cancelled), 10);
     assert_eq!(checked_counts(&*store, draft.key).await.tally, tally);
+}
+
+pub(crate) async fn ending_again_takes_back_what_was_to_be_sent_again(factory: &dyn Factory) {
+    let store = factory.open();
+    let (waiting, flying, doubtful, last) = (0, 1, 2, SEGMENT_LEN + 7);
+    let again = Event::Resolved { decision: Decision::SendAgain, at: at(6_000) };
+    let tried = running(&*store, "tried", SEGMENT_LEN + 20).await;
+    let of = tried.key;
+    for seq in [waiting, flying, doubtful, last] {
+        all_apply(&*store, of, vec![(seq, intent(1)), (seq, doubt(1, 8_000)), (seq, again.clone())]).await;
+    }
+    all_apply(&*store, of, vec![(flying, intent(2)), (doubtful, intent(2)), (doubtful, doubt(2, 9_000))]).await;
+    assert_eq!(checked_counts(&*store, of).await.tally.count(Shown::Pending), u64::from(SEGMENT_LEN) + 18);
+    let (tried, tally) = store.end_campaign(tried, End::Expired).await.unwrap();
+    assert_eq!(tally, checked_counts(&*store, of).await.tally);
+    assert_eq!((tally.count(Shown::Pending), tally.count(Shown::Queued), tally.count(Shown::InDoubt)), (0, 1, 1));
+    for seq in [waiting, flying, doubtful, last] {
+        assert!(!store.message(message(of, seq)).await.unwrap().state.again, "{seq}");
+    }
+    // What was in flight comes back unused: it waits for nobody.
+    all_apply(&*store, of, vec![(flying, Event::Withdrawn { attempt: 2, at: at(7_000) })]).await;
+    assert_eq!(store.message(message(of, flying)).await.unwrap().shown, Shown::Expired);
+    assert_eq!(store.next_due(of).await.unwrap(), None);
+    // Decided anew after the end, it waits; ended once more, it does not.
+    all_apply(&*store, of, vec![(doubtful, again)]).await;
+    assert_eq!(checked_counts(&*store, of).await.tally.count(Shown::Pending), 1);
+    let (tried, tally) = store.end_campaign(tried, End::Cancelled).await.unwrap();
+    assert_eq!((tried.end, tally.count(Shown::Pending)), (Some(End::Expired), 0), "a campaign ends once");
+    assert_eq!(store.message(message(of, doubtful)).await.unwrap().shown, Shown::Expired);
+    checked_counts(&*store, of).await;
+    // A late echo of the attempt that was in doubt still decides.
+    all_apply(&*store, of, vec![(waiting, report(1, Reported::Delivered))]).await;
+    assert_eq!(store.message(message(of, waiting)).await.unwrap().shown, Shown::Delivered);
+    checked_counts(&*store, of).await;
 }
 
 pub(crate) async fn facts_of_every_attempt_are_kept(factory: &dyn Factory) {

@@ -7,10 +7,11 @@ use super::error::{Fail, Try, conflict, damaged};
 use super::ledger::Ledger;
 use super::paging;
 use super::requests::{self, Kind};
-use super::rows::{end_name, end_named, optional_text, text};
+use super::rows::{end_name, end_named, optional_text, row_ids, text};
 use super::tallies::{self, Segment, bind_segment, tally_columns, tally_sums, unsigned};
 use crate::domain::campaign::{Campaign, CampaignState, Sealed};
-use crate::domain::ids::{CampaignId, CampaignKey, TenantId};
+use crate::domain::ids::{CampaignId, CampaignKey, SEGMENT_LEN, TenantId};
+use crate::domain::message::Phase;
 use crate::domain::stage::End;
 use crate::domain::tally::Tally;
 use crate::domain::time::UnixMillis;
@@ -196,39 +197,59 @@ impl From<&Campaign> for Head {
     }
 }
 
-/// Ends a campaign: its record and every segment's pending messages, in one step.
+/// Ends a campaign: its record, every segment's pending messages, and every decision to send again, in one step.
 ///
-/// A campaign ends once: ended again, after a reopening, it keeps the end it has, and what was decided to be sent again stays
-/// pending.
+/// A campaign ends once: ended again, after a reopening, it keeps the end it has.
 pub(super) fn end(ledger: &mut Ledger<'_>, campaign: &Campaign, end: End) -> Try<(Campaign, Tally)> {
     let conn = ledger.conn();
     let stored = update(conn, campaign)?;
     ledger.forget_campaign(campaign.key);
     if stored.end.is_none() {
         conn.execute("UPDATE campaign SET ended_as = ?2 WHERE key = ?1", (campaign.key.0, end_name(end)))?;
-        let sql = format!(
-            "SELECT {}, again, untried, segment FROM segment WHERE campaign = ?1 AND pending > again",
-            tally_columns().join(", ")
-        );
-        let width = tally_columns().len();
-        let mut segments: Vec<(u32, Segment)> = Vec::new();
-        let mut statement = conn.prepare(&sql)?;
-        let mut rows = statement.query([campaign.key.0])?;
-        while let Some(row) = rows.next()? {
-            let (again, untried) = (unsigned(row, width)?, unsigned(row, width + 1)?);
-            let mut tally = tallies::read_tally(row, 0)?;
-            tally.end_pending(end, again);
-            segments.push((row.get(width + 2)?, Segment { tally, again, untried, dirty: false }));
-        }
-        let mut save = conn.prepare(&tallies::update_segment_sql())?;
-        for (number, segment) in &segments {
-            bind_segment(&mut save, campaign.key, *number, segment)?;
-            save.raw_execute()?;
-        }
+    }
+    take_back_again(conn, campaign.key)?;
+    let sql = format!(
+        "SELECT {}, untried, segment FROM segment WHERE campaign = ?1 AND pending > 0",
+        tally_columns().join(", ")
+    );
+    let width = tally_columns().len();
+    let mut segments: Vec<(u32, Segment)> = Vec::new();
+    let mut statement = conn.prepare(&sql)?;
+    let mut rows = statement.query([campaign.key.0])?;
+    while let Some(row) = rows.next()? {
+        let mut tally = tallies::read_tally(row, 0)?;
+        tally.end_pending(stored.end.unwrap_or(end));
+        let untried = unsigned(row, width)?;
+        segments.push((row.get(width + 1)?, Segment { tally, again: 0, untried, dirty: false }));
+    }
+    let mut save = conn.prepare(&tallies::update_segment_sql())?;
+    for (number, segment) in &segments {
+        bind_segment(&mut save, campaign.key, *number, segment)?;
+        save.raw_execute()?;
     }
     let ended = by_key(conn, campaign.key)?;
     let tally = tally(conn, ended.key, &Head::from(&ended))?;
     Ok((ended, tally))
+}
+
+/// Takes back every decision to send again: of what waits and what is in doubt by the index of what is due, of what is in flight in
+/// the segments that count such.
+fn take_back_again(conn: &Connection, key: CampaignKey) -> Try<()> {
+    conn.execute(
+        "UPDATE message INDEXED BY message_due SET again = 0
+         WHERE campaign = ?1 AND phase IN (?2, ?3) AND due_at IS NOT NULL AND again",
+        (key.0, Phase::Pending as u8, Phase::InDoubt as u8),
+    )?;
+    let mut segments = conn.prepare("SELECT segment FROM segment WHERE campaign = ?1 AND open > 0")?;
+    let numbers: Vec<u32> = segments.query_map([key.0], |row| row.get(0))?.collect::<Result<_, _>>()?;
+    let mut in_flight =
+        conn.prepare("UPDATE message SET again = 0 WHERE id BETWEEN ?1 AND ?2 AND phase = ?3 AND again")?;
+    for number in numbers {
+        let first = number * SEGMENT_LEN;
+        let (first, last) = row_ids(key, first, first.saturating_add(SEGMENT_LEN - 1));
+        in_flight.execute((first, last, Phase::InFlight as u8))?;
+    }
+    Ok(())
 }
 
 /// What the ledger needs to know of a campaign: cheaper than the record.
