@@ -318,19 +318,13 @@ impl House {
 
     /// The provider's webhook about these requests.
     pub(super) async fn report(&self, requests: &[Seen], stage: Reported) {
-        let event = |seen: &Seen| {
-            Event::Status(StatusEvent {
-                correlation: CorrelationText::parse(&seen.correlation),
-                provider_id: seen.provider_id().into(),
-                stage,
-                provider_at: None,
-                failure: None,
-                line: LineIdentity { sender: Some(seen.line.as_str().into()), service: None },
-                recipient: None,
-            })
-        };
+        self.webhook(requests.iter().map(|seen| status(seen, stage)).collect()).await;
+    }
+
+    /// One POST with these statuses.
+    pub(super) async fn webhook(&self, statuses: Vec<StatusEvent>) {
         let sink = self.engine.webhook_sink();
-        sink.accept(&ACCOUNT.into(), requests.iter().map(event).collect()).await.unwrap();
+        sink.accept(&ACCOUNT.into(), statuses.into_iter().map(Event::Status).collect()).await.unwrap();
     }
 
     /// Stops in good order and gives the ledger free.
@@ -339,6 +333,19 @@ impl House {
         self.engine.close().await;
         self.store.close().await.unwrap();
         stopped
+    }
+}
+
+/// What the provider says of a request.
+pub(super) fn status(seen: &Seen, stage: Reported) -> StatusEvent {
+    StatusEvent {
+        correlation: CorrelationText::parse(&seen.correlation),
+        provider_id: seen.provider_id().into(),
+        stage,
+        provider_at: None,
+        failure: None,
+        line: LineIdentity { sender: Some(seen.line.as_str().into()), service: None },
+        recipient: None,
     }
 }
 

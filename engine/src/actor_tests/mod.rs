@@ -10,6 +10,7 @@ mod endings;
 mod every_fault;
 mod holds;
 mod house;
+mod late_failures;
 mod outages;
 mod pauses;
 mod provider;

@@ -112,6 +112,7 @@ impl Control {
             ceiling: spec.ceiling,
             in_flight_max,
             hold: None,
+            released_at: None,
             created_at: now,
             updated_at: now,
         };
@@ -233,8 +234,11 @@ impl Control {
 
     /// Lets a line send again, whatever held it.
     pub async fn release_line(&self, tenant: &TenantId, id: &str, expected: Option<u64>) -> Result<LineView> {
+        let now = self.now();
         self.change_line(tenant, id, expected, |line| {
-            line.hold = None;
+            if line.hold.take().is_some() {
+                line.released_at = Some(now);
+            }
             Ok(())
         })
         .await

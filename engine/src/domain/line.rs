@@ -80,6 +80,10 @@ pub struct Line {
     pub in_flight_max: u32,
     /// Held, and why.
     pub hold: Option<LineHold>,
+    /// When a hold was last lifted, by hand or by its end: what a provider reports of the time before says nothing of the line as it
+    /// is now.
+    #[serde(default)]
+    pub released_at: Option<UnixMillis>,
     /// When it was created.
     pub created_at: UnixMillis,
     /// Last write.

@@ -4,6 +4,7 @@
 //! webhook. A shard owns whole segments, so the entries of one message stay in order.
 
 mod actor;
+mod consequence;
 mod shard;
 pub(crate) mod sink;
 

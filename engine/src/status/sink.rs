@@ -7,14 +7,15 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+use super::consequence::Consequence;
 use crate::domain::ids::{AccountId, CampaignKey, LineKey, MessageKey};
 use crate::domain::message::{Event, Failure, Reported};
 use crate::domain::time::UnixMillis;
 use crate::line::gate::LineShared;
 use crate::metrics::EntryMetrics;
-use crate::provider::{Act, Class, classify_event};
+use crate::provider::{Class, classify_event};
 use crate::store::{Entry, EntryResult, InboundEvent, ParkedEvent, ParkedMove, StoreError};
-use crate::supervisor::{Context, SupervisorMsg};
+use crate::supervisor::Context;
 use crate::webhook::{self, SinkError, StatusEvent, WebhookSink};
 
 /// When a parked event is looked at again, after it came: soon, since the webhook may only have outrun our own write; then
@@ -39,7 +40,7 @@ impl Sink {
         Self { context, metrics: EntryMetrics::new(), parked: AtomicU64::new(0) }
     }
 
-    /// Splits a status into an entry of ours, or an event to park.
+    /// Splits a status into an entry of ours and what follows when it is new, or an event to park.
     fn place(&self, account: &AccountId, lines: &Arc<[LineKey]>, status: StatusEvent, now: UnixMillis) -> Placed {
         let ours = status.correlation.as_ref().and_then(|text| self.context.correlation.decode(text.as_str()));
         let sender = status.line.sender.as_deref().or(status.line.service.as_deref()).map(Into::into);
@@ -48,14 +49,18 @@ impl Sink {
             Some((campaign, seq, attempt)) => (attempt, Some(MessageKey { campaign: CampaignKey(campaign), seq })),
             None => (0, None),
         };
-        let failure = (status.stage == webhook::Reported::Failed)
-            .then(|| self.failure(&status, lines, key.map(|key| key.campaign)));
+        let failed = status.stage == webhook::Reported::Failed;
+        let line = if failed { self.line_of(&status, lines) } else { None };
+        let failure = failed.then(|| failure(&status, line.as_deref()));
+        let code = status.failure.as_ref().and_then(|failure| failure.code);
+        let consequence =
+            line.zip(key).and_then(|(line, key)| Consequence::of(&line, code, (key, attempt), status.provider_at));
         let event = report(status, failure, attempt, lines, now);
         match key {
             // The provider's word that it has a message moves no stage, and names no line of the account that could be checked
             // against the attempt's: what follows it does both.
             _ if matches!(event, Event::Accepted { .. }) => Placed::Nothing,
-            Some(key) => Placed::Entry(Entry { key, event }),
+            Some(key) => Placed::Entry(Entry { key, event }, consequence.map(Box::new)),
             None => Placed::Park(Box::new(self.parked_event(account, sender, provider_id, event, now))),
         }
     }
@@ -83,32 +88,17 @@ impl Sink {
 
     /// The line that a status names, among those of its account.
     fn line_of(&self, status: &StatusEvent, lines: &[LineKey]) -> Option<Arc<LineShared>> {
-        let sender = status.line.sender.as_deref().map(|sender| sender.trim_start_matches("whatsapp:"));
+        self.line_named(lines, status.line.sender.as_deref(), status.line.service.as_deref())
+    }
+
+    fn line_named(&self, lines: &[LineKey], sender: Option<&str>, service: Option<&str>) -> Option<Arc<LineShared>> {
+        let sender = sender.map(|sender| sender.trim_start_matches("whatsapp:"));
         let named = |line: &Arc<LineShared>| {
             let record = line.record();
             let own = Some(record.sender.text());
-            own == sender || own == status.line.service.as_deref()
+            own == sender || own == service
         };
         lines.iter().filter_map(|key| self.context.line(*key)).map(|entry| entry.shared).find(named)
-    }
-
-    /// What a reported failure means: its class and title by the provider's table. What it means for the line or the account is
-    /// done here; a late report of a template's fate does not stop a campaign that somebody has mended and resumed since.
-    fn failure(&self, status: &StatusEvent, lines: &[LineKey], campaign: Option<CampaignKey>) -> Box<Failure> {
-        let said = status.failure.as_deref().cloned().unwrap_or_default();
-        let code = said.code.unwrap_or(0);
-        let line = self.line_of(status, lines);
-        let verdict = line.as_ref().map(|line| classify_event(line.record().kind, said.code));
-        let known = verdict.as_ref().and_then(|v| v.title).unwrap_or_default();
-        if let (Some(line), Some(act)) = (line, verdict.as_ref().and_then(|v| v.effects.act))
-            && !matches!(act, Act::HoldCampaign | Act::PauseCampaign(_))
-        {
-            let reason = format!("{known} (code {code}, reported by webhook)");
-            self.context.cast(SupervisorMsg::Act { act, line: Some(line.key), campaign, reason });
-        }
-        let class = verdict.map_or(Class::Recipient, |v| v.action.class);
-        let title = if said.title.is_empty() { known } else { &said.title };
-        Box::new(Failure::new(code, class.as_str(), title, &said.message, &said.details))
     }
 
     async fn commit(&self, entries: Vec<Entry>) -> Result<Vec<EntryResult>, SinkError> {
@@ -179,6 +169,19 @@ impl Sink {
         }
     }
 
+    fn consequence_of_parked(
+        &self,
+        event: &ParkedEvent,
+        lines: &[LineKey],
+        attempt: (MessageKey, u16),
+    ) -> Option<Consequence> {
+        let Event::Report { what: Reported::Failed, failure, provider_at, .. } = &event.event else { return None };
+        let line = self.line_named(lines, event.sender.as_deref(), None)?;
+        // Zero stands for "none said".
+        let code = failure.as_ref().map(|failure| failure.code).filter(|code| *code > 0);
+        Consequence::of(&line, code, attempt, *provider_at)
+    }
+
     async fn look(&self) -> Result<(), StoreError> {
         let now = self.context.clock.wall();
         let events = self.context.store.parked(now, LOOK_AT_ONCE).await?;
@@ -193,10 +196,11 @@ impl Sink {
             let found: HashMap<Box<str>, (MessageKey, u16)> =
                 found.into_iter().map(|(id, key, attempt)| (id, (key, attempt))).collect();
             let mut moves = Vec::with_capacity(events.len());
-            let mut entries = Vec::new();
+            let (mut entries, mut consequences) = (Vec::new(), Vec::new());
             for event in events {
                 let next = match found.get(&event.provider_id) {
                     Some((key, attempt)) => {
+                        consequences.push(self.consequence_of_parked(&event, &lines, (*key, *attempt)));
                         entries.push(Entry { key: *key, event: of_attempt(event.event, *attempt, &lines) });
                         ParkedMove::Placed
                     }
@@ -210,17 +214,32 @@ impl Sink {
                 };
                 moves.push((event.id, next));
             }
-            self.context.ledger.commit(entries).await?;
+            let results = self.context.ledger.commit(entries).await?;
             self.context.store.settle_parked(moves).await?;
+            for (result, consequence) in results.into_iter().zip(consequences) {
+                if let Some(consequence) = consequence.filter(|_| result == EntryResult::Applied) {
+                    consequence.follow(&self.context).await;
+                }
+            }
         }
         Ok(())
     }
 }
 
 enum Placed {
-    Entry(Entry),
+    Entry(Entry, Option<Box<Consequence>>),
     Park(Box<ParkedEvent>),
     Nothing,
+}
+
+/// A reported failure: its class and title by the provider's table, the rest in the provider's words.
+fn failure(status: &StatusEvent, line: Option<&LineShared>) -> Box<Failure> {
+    let said = status.failure.as_deref().cloned().unwrap_or_default();
+    let verdict = line.map(|line| classify_event(line.record().kind, said.code));
+    let known = verdict.as_ref().and_then(|v| v.title).unwrap_or_default();
+    let class = verdict.map_or(Class::Recipient, |v| v.action.class);
+    let title = if said.title.is_empty() { known } else { &said.title };
+    Box::new(Failure::new(said.code.unwrap_or(0), class.as_str(), title, &said.message, &said.details))
 }
 
 /// A status as the ledger's event.
@@ -270,10 +289,14 @@ impl WebhookSink for Sink {
         let Ok(account_id) = AccountId::new(account) else { return Ok(()) };
         let lines = self.context.lines_of_account(&account_id);
         let (mut entries, mut park, mut others) = (Vec::with_capacity(events.len()), Vec::new(), Vec::new());
+        let mut consequences = Vec::new();
         for event in events {
             match event {
                 webhook::Event::Status(status) => match self.place(&account_id, &lines, status, now) {
-                    Placed::Entry(entry) => entries.push(entry),
+                    Placed::Entry(entry, consequence) => {
+                        consequences.extend(consequence.map(|consequence| (entries.len(), consequence)));
+                        entries.push(entry);
+                    }
                     Placed::Park(event) => park.push(*event),
                     Placed::Nothing => {}
                 },
@@ -286,6 +309,11 @@ impl WebhookSink for Sink {
             let applied = results.iter().filter(|r| **r == EntryResult::Applied).count() as u64;
             self.metrics.applied.increment(applied);
             self.metrics.duplicate.increment(results.len() as u64 - applied);
+            for (place, consequence) in consequences {
+                if results[place] == EntryResult::Applied {
+                    consequence.follow(&self.context).await;
+                }
+            }
         }
         self.park(park).await?;
         self.keep(&account_id, others, now).await

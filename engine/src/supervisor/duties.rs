@@ -362,8 +362,11 @@ fn write_line(context: &Arc<Context>, key: LineKey, hold: Option<LineHold>) {
                 if hold.as_ref().is_some_and(|hold| covers(record.hold.as_ref(), hold.until)) {
                     return Ok(record);
                 }
-                record.hold.clone_from(&hold);
                 record.updated_at = context.clock.wall();
+                if record.hold.is_some() && hold.is_none() {
+                    record.released_at = Some(record.updated_at);
+                }
+                record.hold.clone_from(&hold);
                 context.store.update_line(record).await
             };
             match written.await {

@@ -67,6 +67,7 @@ pub(crate) fn line(id: &str, sender: &str) -> Line {
         ceiling: 80,
         in_flight_max: 64,
         hold: None,
+        released_at: None,
         created_at: at(1_000),
         updated_at: at(1_000),
     }

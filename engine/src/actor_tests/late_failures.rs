@@ -1,0 +1,57 @@
+//! What a provider reports of the past does not stop what somebody has mended since.
+
+use std::time::Duration;
+
+use super::house::{House, acme, status};
+use super::provider::Seen;
+use super::{eventually, together};
+use crate::domain::campaign::CampaignState;
+use crate::domain::line::LineHoldKind;
+use crate::webhook::{Failure, Reported, StatusEvent};
+
+/// The account is locked, says the provider of this message.
+fn locked(seen: &Seen, provider_at: Option<i64>) -> StatusEvent {
+    let failure = Failure { code: Some(131_031), ..Failure::default() };
+    StatusEvent { failure: Some(Box::new(failure)), provider_at, ..status(seen, Reported::Failed) }
+}
+
+async fn until_held(house: &House) {
+    assert!(eventually(async || house.line_record("line-1").await.hold.is_some()).await, "the line is not held");
+}
+
+/// Whatever was to follow has followed: the supervisor has handled what came before this.
+async fn assert_sends(house: &House, id: &str) {
+    let other = house.started(id, "line-1", 5).await;
+    house.assert_done(&other).await;
+    assert_eq!(house.line_record("line-1").await.hold, None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_failure_that_comes_again_does_not_hold_a_released_line() {
+    let _together = together().await;
+    let house = House::open().await;
+    house.line("line-1", "", 500).await;
+    let run = house.started("campaign", "line-1", 10).await;
+    house.until_state(&run, CampaignState::Completed).await;
+    let seen = house.taken(&run);
+    house.webhook(vec![locked(&seen[0], None)]).await;
+    until_held(&house).await;
+    assert_eq!(house.line_record("line-1").await.hold.unwrap().kind, LineHoldKind::Account);
+    house.control.release_line(&acme(), "line-1", None).await.unwrap();
+
+    // The same entry again, also as one of many.
+    let mut again = vec![locked(&seen[0], None)];
+    again.extend(seen[1..].iter().map(|seen| status(seen, Reported::Delivered)));
+    house.webhook(again).await;
+    assert_sends(&house, "other").await;
+
+    // News of the time before the release: by the provider's clock, and by the attempt's where the provider names no time.
+    let hour_ago = house.control.now().0 / 1_000 - 3_600;
+    house.webhook(vec![locked(&seen[1], Some(hour_ago)), locked(&seen[2], None)]).await;
+    assert_sends(&house, "third").await;
+
+    // News of now.
+    let soon = house.control.now().after(Duration::from_secs(1)).0 / 1_000;
+    house.webhook(vec![locked(&seen[3], Some(soon))]).await;
+    until_held(&house).await;
+}
