@@ -15,6 +15,8 @@ pub const PROVIDER_REQUEST_SECONDS: &str = "sluice_provider_request_duration_sec
 pub const WEBHOOK_ENTRIES: &str = "sluice_webhook_entries_total";
 /// Entries that wait for a commit.
 pub const LEDGER_WAITING: &str = "sluice_ledger_waiting_entries";
+/// Entries that the ledger could not take and that were given up.
+pub const LEDGER_GIVEN_UP: &str = "sluice_ledger_entries_given_up_total";
 /// Messages in flight.
 pub const IN_FLIGHT: &str = "sluice_messages_in_flight";
 /// Events parked, waiting for their message.
@@ -55,6 +57,11 @@ pub fn describe() {
         LEDGER_WAITING,
         Unit::Count,
         "Entries that wait for a commit. A sustained rise means that the disk is too slow or full: sending and webhooks will be held back."
+    );
+    describe_counter!(
+        LEDGER_GIVEN_UP,
+        Unit::Count,
+        "Entries that the ledger refused for what they touch (a damaged row, a defect), and that were dropped so that the others could be applied. Any rise needs a person: each is logged with its campaign and message."
     );
     describe_gauge!(
         IN_FLIGHT,

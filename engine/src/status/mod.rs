@@ -4,9 +4,13 @@
 //! webhook. A shard owns whole segments, so the entries of one message stay in order.
 
 mod actor;
+mod around;
 mod consequence;
 mod shard;
 pub(crate) mod sink;
+
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
@@ -14,6 +18,7 @@ use futures_util::future::join_all;
 use tokio::sync::oneshot;
 
 pub(crate) use actor::{StatusActor, StatusMsg};
+pub(crate) use around::commit_all_around;
 pub(crate) use shard::Shard;
 use shard::{Job, Then};
 

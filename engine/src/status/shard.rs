@@ -11,11 +11,12 @@ use ractor::ActorRef;
 use tokio::sync::oneshot;
 
 use super::StatusMsg;
+use super::around::{Done, commit_around};
 use crate::campaign::shared::{Registry, Slot};
 use crate::config::EngineConfig;
 use crate::domain::message::{Decision, Event};
 use crate::domain::time::{Clock, UnixMillis};
-use crate::store::{Committed, Entry, EntryResult, Store, StoreError, StoreResult};
+use crate::store::{Entry, EntryResult, Store, StoreError, StoreResult};
 
 /// Entries that belong together, and what follows their commit.
 pub(crate) struct Job {
@@ -35,17 +36,19 @@ pub(crate) enum Then {
 #[derive(Default)]
 struct Taken {
     jobs: VecDeque<Job>,
-    /// They are committed: only the answers are missing. An intent offered a second time is refused, and whoever wrote it would
-    /// take it for somebody else's.
-    committed: Option<Unanswered>,
+    /// The first of their entries are committed: only the answers are missing. An intent offered a second time is refused, and
+    /// whoever wrote it would take it for somebody else's.
+    done: Done,
+    /// When they were committed.
+    at: UnixMillis,
 }
 
-/// What the jobs that were taken have come to.
-struct Unanswered {
-    at: UnixMillis,
-    committed: Committed,
-    /// Results that were given out.
-    answered: usize,
+impl Taken {
+    /// The entries that have no result yet.
+    fn not_done(&self) -> Vec<Entry> {
+        let entries = self.jobs.iter().flat_map(|job| &job.entries);
+        entries.skip(self.done.results.len()).cloned().collect()
+    }
 }
 
 /// The inbox of one status actor.
@@ -146,6 +149,7 @@ impl Shard {
     async fn flush_here(&self) -> bool {
         let mut taken = self.taken.lock().await;
         loop {
+            // Also what was committed before a panic.
             self.answer(&mut taken);
             self.take_more(&mut taken.jobs);
             if taken.jobs.is_empty() {
@@ -173,53 +177,59 @@ impl Shard {
         taken.extend(inbox.drain(..count));
     }
 
-    /// One commit; false when the store refused it and outcomes are left.
+    /// One commit of all; where the ledger refuses it for what it holds, around the culprit. False when the store is away and
+    /// something is left.
     async fn commit(&self, taken: &mut Taken) -> bool {
-        let entries: Vec<Entry> = taken.jobs.iter().flat_map(|job| job.entries.iter().cloned()).collect();
-        let at = self.clock.wall();
-        match self.store.commit(entries).await {
+        let entries = taken.not_done();
+        taken.at = self.clock.wall();
+        let refused = match self.store.commit(entries).await {
             Ok(committed) => {
-                taken.committed = Some(Unanswered { at, committed, answered: 0 });
-                crate::faults::point("status.committed");
-                true
+                taken.done.add(committed);
+                Ok(())
             }
+            Err(error @ StoreError::Unavailable(_)) => Err(error),
             Err(error) => {
-                self.refuse(&mut taken.jobs, &error);
-                taken.jobs.is_empty()
+                tracing::error!(%error, shard = self.index, "the ledger refused a commit: it is made in parts");
+                let entries: Vec<Entry> = taken.jobs.iter().flat_map(|job| job.entries.iter().cloned()).collect();
+                commit_around(&self.store, &entries, &mut taken.done).await
             }
-        }
+        };
+        crate::faults::point("status.committed");
+        let Err(error) = refused else { return true };
+        self.answer(taken);
+        self.refuse(taken, &error);
+        taken.jobs.is_empty()
     }
 
     /// Publishes the tallies of a commit and gives each job its results.
     fn answer(&self, taken: &mut Taken) {
-        let Some(unanswered) = &mut taken.committed else { return };
-        let Committed { results, tallies, revision } = &unanswered.committed;
-        self.registry.set_tallies(tallies, *revision, unanswered.at);
-        while let Some(job) = taken.jobs.pop_front() {
-            let from = unanswered.answered;
-            unanswered.answered += job.entries.len();
+        let Taken { jobs, done, at } = taken;
+        self.registry.set_tallies(&std::mem::take(&mut done.tallies), done.revision, *at);
+        let mut answered = 0;
+        while let Some(job) = jobs.pop_front_if(|job| answered + job.entries.len() <= done.results.len()) {
+            let from = answered;
+            answered += job.entries.len();
             self.waiting.fetch_sub(job.entries.len(), Ordering::Relaxed);
-            self.note_due(&job.entries, unanswered.at);
+            self.note_due(&job.entries, *at);
             match job.then {
-                Then::Reply(reply) => drop(reply.send(Ok(results[from..unanswered.answered].to_vec()))),
+                Then::Reply(reply) => drop(reply.send(Ok(done.results[from..answered].to_vec()))),
                 Then::Keep(slot) => drop(slot),
             }
         }
-        taken.committed = None;
+        // What is left belongs to the first job that is not done.
+        done.results.drain(..answered);
     }
 
-    /// Those who wait hear the error; outcomes are kept.
-    fn refuse(&self, taken: &mut VecDeque<Job>, error: &StoreError) {
-        if !matches!(error, StoreError::Unavailable(_)) {
-            tracing::error!(%error, shard = self.index, "the ledger refused a commit");
-        }
-        for job in std::mem::take(taken) {
+    /// Those who wait hear the error; outcomes are kept, and so is a job that is in the ledger in part.
+    fn refuse(&self, taken: &mut Taken, error: &StoreError) {
+        let in_part = !taken.done.results.is_empty();
+        for (place, job) in std::mem::take(&mut taken.jobs).into_iter().enumerate() {
             match job.then {
-                Then::Reply(reply) => {
+                Then::Reply(reply) if !(in_part && place == 0) => {
                     self.waiting.fetch_sub(job.entries.len(), Ordering::Relaxed);
                     drop(reply.send(Err(error.clone())));
                 }
-                Then::Keep(_) => taken.push_back(job),
+                then => taken.jobs.push_back(Job { entries: job.entries, then }),
             }
         }
     }

@@ -8,6 +8,7 @@ use crate::domain::campaign::{Campaign, CampaignState};
 use crate::domain::ids::CampaignKey;
 use crate::domain::message::Event;
 use crate::domain::stage::Shown;
+use crate::status::commit_all_around;
 use crate::store::{CampaignFilter, Entry, LineFilter, OpenAttempt, Page, StoreError, StoreResult};
 
 /// Campaigns and attempts read in one page.
@@ -54,7 +55,7 @@ async fn recover_campaign(context: &Arc<Context>, record: Campaign) -> StoreResu
     while let Some((entries, next)) = doubts(context, &record, from).await? {
         from = next;
         in_doubt += entries.len();
-        context.store.commit(entries).await?;
+        commit_all_around(&context.store, &entries).await?;
     }
     if in_doubt > 0 {
         tracing::warn!(campaign = %record.id, in_doubt, "attempts were in flight when the engine last stopped: they are in doubt");
