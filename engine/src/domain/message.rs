@@ -212,6 +212,18 @@ pub enum Event {
         /// The provider's id of the message.
         provider_id: Box<str>,
     },
+    /// A provider's webhook says that it has the message, no more: [`Event::Accepted`] by another way. Like every report it counts
+    /// only from the account of the attempt's line.
+    Echoed {
+        /// The attempt that the correlation id names.
+        attempt: u16,
+        /// The lines of the account that reports, ascending: the attempt's must be one of them.
+        lines: Arc<[LineKey]>,
+        /// First seen here.
+        at: UnixMillis,
+        /// The provider's id of the message.
+        provider_id: Box<str>,
+    },
     /// It is known that the provider did not process the attempt; another follows.
     NotProcessed {
         /// The attempt.
@@ -284,6 +296,7 @@ impl Event {
             Self::Intent { attempt, .. }
             | Self::Withdrawn { attempt, .. }
             | Self::Accepted { attempt, .. }
+            | Self::Echoed { attempt, .. }
             | Self::NotProcessed { attempt, .. }
             | Self::Rejected { attempt, .. }
             | Self::Doubt { attempt, .. }
@@ -410,9 +423,14 @@ impl MessageState {
             }
             Event::Rejected { attempt, at, failure } => self.rejected(attempt, at, failure),
             Event::Doubt { attempt, at, due_at } => self.doubt(attempt, at, due_at),
+            Event::Echoed { attempt, lines, at, provider_id } => {
+                if !self.is_of(attempt, &lines) {
+                    return Applied::Refused;
+                }
+                self.accepted(attempt, at, provider_id)
+            }
             Event::Report { attempt, lines, at, what, provider_at, provider_id, failure } => {
-                let ours = self.find(attempt).is_some_and(|facts| lines.binary_search(&facts.line).is_ok());
-                if !ours {
+                if !self.is_of(attempt, &lines) {
                     return Applied::Refused;
                 }
                 self.report(attempt, Seen { at, provider_at }, what, provider_id, failure)
@@ -457,6 +475,11 @@ impl MessageState {
             Some(newest) if newest.number == attempt => Some(newest),
             _ => self.older.iter_mut().find(|a| a.number == attempt),
         }
+    }
+
+    /// Whether the attempt was made by one of these lines.
+    fn is_of(&mut self, attempt: u16, lines: &[LineKey]) -> bool {
+        self.find(attempt).is_some_and(|facts| lines.binary_search(&facts.line).is_ok())
     }
 
     fn is_newest(&self, attempt: u16) -> bool {

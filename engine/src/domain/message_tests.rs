@@ -146,6 +146,27 @@ fn an_echo_of_an_old_attempt_after_send_again_is_a_double() {
 }
 
 #[test]
+fn an_acceptance_by_webhook_counts_from_the_attempts_account_only() {
+    let echoed = |lines: &[u32]| Event::Echoed {
+        attempt: 1,
+        lines: lines.iter().copied().map(LineKey).collect(),
+        at: at(8),
+        provider_id: "SM1".into(),
+    };
+    let mut state = in_flight();
+    state.apply(doubt(1), None);
+    assert_eq!(state.apply(echoed(&[0, 2, 3]), None), Applied::Refused);
+    assert_eq!(state.apply(echoed(&[]), None), Applied::Refused);
+    assert_eq!(state.shown(None), Shown::InDoubt);
+    assert_eq!(state.apply(echoed(&[0, 1, 3]), None), Applied::Changed);
+    assert_eq!((state.shown(None), state.accepted, state.reached), (Shown::Queued, true, Stage::Queued));
+    let newest = state.newest.clone().unwrap();
+    assert_eq!((newest.provider_id.as_deref(), newest.accepted_at), (Some("SM1"), Some(at(8))));
+    assert_eq!(state.apply(echoed(&[1]), None), Applied::NoChange);
+    assert_eq!(state.apply(accepted(1), None), Applied::NoChange, "the answer itself, late");
+}
+
+#[test]
 fn an_intent_stands_only_on_a_pending_message_of_a_campaign_that_goes_on() {
     let mut state = MessageState::default();
     assert_eq!(state.apply(intent(2), None), Applied::Refused);

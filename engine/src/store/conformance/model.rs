@@ -32,6 +32,9 @@ fn event() -> impl Strategy<Value = Event> {
         4 => (attempt.clone(), 1..4_u32).prop_map(|(n, line)| Event::Intent { attempt: n, line: LineKey(line), at: at(10) }),
         1 => attempt.clone().prop_map(|n| Event::Withdrawn { attempt: n, at: at(11) }),
         2 => (attempt.clone(), "[a-c]").prop_map(|(n, id)| Event::Accepted { attempt: n, at: at(12), provider_id: id.into() }),
+        1 => (attempt.clone(), "[a-c]").prop_map(|(n, id)| Event::Echoed {
+            attempt: n, lines: lines()[1..3].into(), at: at(12), provider_id: id.into(),
+        }),
         2 => (attempt.clone(), any::<bool>(), 13..20_i64).prop_map(|(n, charged, due)| Event::NotProcessed {
             attempt: n, at: at(13), failure: charged.then(|| failure(9)), charged, due_at: at(due),
         }),
