@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::house::{House, unless};
+use super::house::{House, status, unless};
 use super::provider::{Reply, Seen};
 use super::together;
 use crate::domain::campaign::{CampaignState, DeliveryPolicy};
@@ -87,5 +87,25 @@ async fn a_time_out_is_in_doubt() {
     house.until_state(&run, CampaignState::Completed).await;
     assert_eq!(house.shown(&run, Shown::InDoubt).await, 1);
     assert_eq!(house.shown(&run, Shown::Queued).await, 49);
+    house.assert_counts(&run).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_providers_word_that_it_has_a_message_ends_the_doubt() {
+    let _together = together().await;
+    let house = House::open().await;
+    house.line("line-1", "", 1_000).await;
+    house.provider.answers(unless(|seen| (seq_of(seen) == 7).then_some(Reply::TakeAndCut)));
+    let run = house.started("campaign", "line-1", 20).await;
+    house.until_state(&run, CampaignState::Completed).await;
+    house.until_shown(&run, Shown::InDoubt, 1).await;
+    let doubtful: Vec<Seen> = house.taken(&run).into_iter().filter(|seen| seq_of(seen) == 7).collect();
+    let told = || vec![status(&doubtful[0], Reported::Accepted)];
+    house.webhook_of("somebody-else", told()).await;
+    assert_eq!(house.shown(&run, Shown::InDoubt).await, 1, "another account's word does not count");
+    house.webhook(told()).await;
+    assert_eq!((house.shown(&run, Shown::InDoubt).await, house.shown(&run, Shown::Queued).await), (0, 20));
+    let message = house.messages(&run).await.into_iter().find(|message| message.key.seq == 7).unwrap();
+    assert_eq!(message.state.newest.unwrap().provider_id.unwrap().as_ref(), doubtful[0].provider_id());
     house.assert_counts(&run).await;
 }

@@ -59,7 +59,7 @@ pub(super) struct House {
     pub(super) dir: Arc<tempfile::TempDir>,
     /// Added to the wall clock, milliseconds.
     pub(super) step: Arc<AtomicI64>,
-    correlation: CorrelationKey,
+    pub(super) correlation: CorrelationKey,
 }
 
 impl House {
@@ -323,8 +323,13 @@ impl House {
 
     /// One POST with these statuses.
     pub(super) async fn webhook(&self, statuses: Vec<StatusEvent>) {
+        self.webhook_of(ACCOUNT, statuses).await;
+    }
+
+    /// The same, verified as another account's.
+    pub(super) async fn webhook_of(&self, account: &str, statuses: Vec<StatusEvent>) {
         let sink = self.engine.webhook_sink();
-        sink.accept(&ACCOUNT.into(), statuses.into_iter().map(Event::Status).collect()).await.unwrap();
+        sink.accept(&account.into(), statuses.into_iter().map(Event::Status).collect()).await.unwrap();
     }
 
     /// Stops in good order and gives the ledger free.

@@ -11,6 +11,7 @@ mod every_fault;
 mod holds;
 mod house;
 mod late_failures;
+mod orphans;
 mod outages;
 mod pauses;
 mod provider;

@@ -7,9 +7,10 @@ use super::page::{PAGE_SIZE_MAX, PageOf, PageRequest};
 use super::{Control, filter, query};
 use crate::domain::campaign::Campaign;
 use crate::domain::ids::{AccountId, LineId, LineKey, MessageKey, TenantId};
+use crate::domain::line::Line;
 use crate::domain::message::{Attempt, Phase};
 use crate::domain::stage::Shown;
-use crate::store::{LineFilter, MessageFilter, MessageRecord, Page, Paged, ParkedEvent};
+use crate::store::{LineFilter, MessageFilter, MessageRecord, Page, Paged, ParkedEvent, StoreError};
 
 /// Most pages that are read for one page of an answer that passes over items.
 const PAGES_READ_MAX: usize = 16;
@@ -154,7 +155,7 @@ impl Control {
 
     /// A page of events that found no message, of one account or of all that the tenant may use.
     ///
-    /// Of an account that several tenants share, only those that name a message of this tenant.
+    /// Of an account that several tenants share, only those that name a campaign or a line of this tenant.
     pub async fn list_orphans(
         &self,
         tenant: &TenantId,
@@ -169,12 +170,14 @@ impl Control {
         };
         let query = query("orphans", tenant, [account]);
         let mut page = self.tokens.page(&query, page)?;
+        let filter = LineFilter { tenant: Some(tenant.clone()), ..LineFilter::default() };
+        let lines = self.store.lines(&filter).await?;
         let mut found = Vec::new();
         for _ in 0..PAGES_READ_MAX {
             let want = page.size - found.len();
             let read = self.store.orphans(&accounts, Page { size: want, after: page.after.take() }).await?;
             for event in read.items {
-                if self.concerns(tenant, &event).await? {
+                if self.concerns(tenant, &lines, &event).await? {
                     found.push(event);
                 }
             }
@@ -186,16 +189,23 @@ impl Control {
         Ok(self.tokens.answer(&query, Paged { items: found, next: page.after }))
     }
 
-    async fn concerns(&self, tenant: &TenantId, event: &ParkedEvent) -> Result<bool> {
+    /// Whether an orphan is this tenant's: of an account of its own anyhow; else by the campaign that its correlation id names, or by
+    /// the line that it names. What names neither is nobody's that could be told.
+    async fn concerns(&self, tenant: &TenantId, lines: &[Line], event: &ParkedEvent) -> Result<bool> {
         if self.accounts.get(tenant, &event.account).is_some_and(|account| account.is_private_to(tenant)) {
             return Ok(true);
         }
-        let Some((message, _)) = event.attempt else { return Ok(false) };
-        match self.store.campaign_by_key(message.campaign).await {
-            Ok(campaign) => Ok(&campaign.tenant == tenant),
-            Err(crate::store::StoreError::NotFound(_)) => Ok(false),
-            Err(error) => Err(error.into()),
+        if let Some((message, _)) = event.attempt {
+            match self.store.campaign_by_key(message.campaign).await {
+                Ok(campaign) => return Ok(&campaign.tenant == tenant),
+                Err(StoreError::NotFound(_)) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
+        let Some(sender) = event.sender.as_deref().map(|sender| sender.trim_start_matches("whatsapp:")) else {
+            return Ok(false);
+        };
+        Ok(lines.iter().any(|line| line.account == event.account && line.sender.text() == sender))
     }
 
     /// The correlation id of an attempt.

@@ -6,6 +6,7 @@
 mod actor;
 mod around;
 mod consequence;
+mod parked;
 mod shard;
 pub(crate) mod sink;
 
@@ -27,6 +28,15 @@ use crate::config::EngineConfig;
 use crate::domain::ids::MessageKey;
 use crate::domain::time::Clock;
 use crate::store::{Entry, EntryResult, Store, StoreError, StoreResult};
+
+/// What a commit came to.
+#[derive(Debug, Default)]
+pub(crate) struct Replied {
+    /// One per entry, in order.
+    pub(crate) results: Vec<EntryResult>,
+    /// Those that were refused or of no known message, with their places.
+    pub(crate) misfits: Vec<(usize, Entry)>,
+}
 
 /// The ledger, as everybody inside the engine writes to it. Cheap to clone.
 #[derive(Clone)]
@@ -55,7 +65,12 @@ impl Ledger {
 
     /// Commits entries; durable when it returns. One result per entry, in order.
     pub(crate) async fn commit(&self, entries: Vec<Entry>) -> StoreResult<Vec<EntryResult>> {
-        let Some(first) = entries.first() else { return Ok(Vec::new()) };
+        self.commit_back(entries).await.map(|replied| replied.results)
+    }
+
+    /// The same, and gives back the entries for which there is no message or attempt.
+    pub(crate) async fn commit_back(&self, entries: Vec<Entry>) -> StoreResult<Replied> {
+        let Some(first) = entries.first() else { return Ok(Replied::default()) };
         let shard = self.shard_of(first.key);
         if entries.iter().all(|e| self.shard_of(e.key) == shard) {
             return self.commit_in(shard, entries).await;
@@ -67,19 +82,21 @@ impl Ledger {
             part.push(entry);
         }
         let total = parts.iter().map(|(places, _)| places.len()).sum();
-        let mut results = vec![EntryResult::Unknown; total];
+        let mut all = Replied { results: vec![EntryResult::Unknown; total], misfits: Vec::new() };
         let parts = parts.into_iter().enumerate().filter(|(_, (places, _))| !places.is_empty());
         let committed =
             join_all(parts.map(async |(shard, (places, part))| (places, self.commit_in(shard, part).await))).await;
         for (places, part) in committed {
-            for (place, result) in places.into_iter().zip(part?) {
-                results[place] = result;
+            let Replied { results, misfits } = part?;
+            all.misfits.extend(misfits.into_iter().map(|(place, entry)| (places[place], entry)));
+            for (place, result) in places.into_iter().zip(results) {
+                all.results[place] = result;
             }
         }
-        Ok(results)
+        Ok(all)
     }
 
-    async fn commit_in(&self, shard: usize, entries: Vec<Entry>) -> StoreResult<Vec<EntryResult>> {
+    async fn commit_in(&self, shard: usize, entries: Vec<Entry>) -> StoreResult<Replied> {
         let (reply, answer) = oneshot::channel();
         self.shards[shard].push(Job { entries, then: Then::Reply(reply) });
         answer.await.unwrap_or_else(|_| Err(StoreError::Unavailable("the engine is stopping".to_owned())))

@@ -10,8 +10,8 @@ use parking_lot::Mutex;
 use ractor::ActorRef;
 use tokio::sync::oneshot;
 
-use super::StatusMsg;
 use super::around::{Done, commit_around};
+use super::{Replied, StatusMsg};
 use crate::campaign::shared::{Registry, Slot};
 use crate::config::EngineConfig;
 use crate::domain::message::{Decision, Event};
@@ -27,7 +27,7 @@ pub(crate) struct Job {
 /// What follows a commit.
 pub(crate) enum Then {
     /// Somebody waits for the results, or for the error.
-    Reply(oneshot::Sender<StoreResult<Vec<EntryResult>>>),
+    Reply(oneshot::Sender<StoreResult<Replied>>),
     /// An outcome: kept until it is durable.
     Keep(Slot),
 }
@@ -41,6 +41,19 @@ struct Taken {
     done: Done,
     /// When they were committed.
     at: UnixMillis,
+}
+
+impl Replied {
+    fn of(entries: Vec<Entry>, results: &[EntryResult]) -> Self {
+        let is_misfit = |result| matches!(result, EntryResult::Unknown | EntryResult::Refused);
+        let misfits = if results.iter().any(|result| is_misfit(*result)) {
+            let places = entries.into_iter().enumerate().zip(results);
+            places.filter(|(_, result)| is_misfit(**result)).map(|(entry, _)| entry).collect()
+        } else {
+            Vec::new()
+        };
+        Self { results: results.to_vec(), misfits }
+    }
 }
 
 impl Taken {
@@ -212,7 +225,7 @@ impl Shard {
             self.waiting.fetch_sub(job.entries.len(), Ordering::Relaxed);
             self.note_due(&job.entries, *at);
             match job.then {
-                Then::Reply(reply) => drop(reply.send(Ok(done.results[from..answered].to_vec()))),
+                Then::Reply(reply) => drop(reply.send(Ok(Replied::of(job.entries, &done.results[from..answered])))),
                 Then::Keep(slot) => drop(slot),
             }
         }

@@ -1,0 +1,190 @@
+//! Events that found no message yet: parked with a deadline, looked for again, and in the end kept for people as orphans.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::consequence::Consequence;
+use super::sink::{Came, Sink};
+use crate::domain::ids::{AccountId, LineKey, MessageKey};
+use crate::domain::message::{Event, Reported};
+use crate::domain::time::UnixMillis;
+use crate::line::gate::LineShared;
+use crate::store::{Entry, EntryResult, ParkedEvent, ParkedMove, StoreError};
+use crate::webhook::{LineIdentity, SinkError};
+
+/// When a parked event is looked at again, after it came: soon, since the webhook may only have outrun our own write; then
+/// rarely, since each look scans.
+const LOOKS: [Duration; 4] =
+    [Duration::from_secs(2), Duration::from_secs(20), Duration::from_secs(120), Duration::from_secs(600)];
+/// Parked events looked at in one go.
+const LOOK_AT_ONCE: usize = 10_000;
+/// The part of the places (one in so many) that strangers leave to events whose correlation id is ours.
+const KEPT_FOR_OURS: u64 = 4;
+
+impl Sink {
+    /// An event to park; `None`: it reports no stage, so that there is nothing to wait for. `attempt`: what a correlation id of ours
+    /// names.
+    pub(super) fn parked_event(
+        &self,
+        came: &Came,
+        named: &LineIdentity,
+        attempt: Option<(MessageKey, u16)>,
+        event: Event,
+    ) -> Option<Box<ParkedEvent>> {
+        let Event::Report { provider_id, .. } = &event else { return None };
+        // The line's own name where it is one of ours: a messaging service's events name the number that it chose, too.
+        let sender = match self.line_named(&came.lines, named) {
+            Some(line) => Some(line.record().sender.text().into()),
+            None => named.sender.as_deref().or(named.service.as_deref()).map(Into::into),
+        };
+        Some(Box::new(ParkedEvent {
+            id: 0,
+            account: came.account.clone(),
+            sender,
+            provider_id: provider_id.clone().unwrap_or_default(),
+            attempt,
+            event,
+            at: came.at,
+            look_at: came.at.after(LOOKS[0]),
+            deadline: came.at.after(self.context.config.park_for),
+        }))
+    }
+
+    /// The line that an event names, among those of its account.
+    pub(super) fn line_named(&self, lines: &[LineKey], named: &LineIdentity) -> Option<Arc<LineShared>> {
+        let sender = named.sender.as_deref().map(|sender| sender.trim_start_matches("whatsapp:"));
+        let service = named.service.as_deref();
+        let is_it = |line: &Arc<LineShared>| {
+            let record = line.record();
+            let own = Some(record.sender.text());
+            own == sender || own == service
+        };
+        lines.iter().filter_map(|key| self.context.line(*key)).map(|entry| entry.shared).find(is_it)
+    }
+
+    /// Parks what there is room for. The overflow is answered and counted, never stored: memory and disk stay bounded. What is
+    /// provably ours has room when strangers have none left.
+    pub(super) async fn park(&self, events: Vec<ParkedEvent>) -> Result<(), SinkError> {
+        if events.is_empty() {
+            return Ok(());
+        }
+        let (count, most) = (events.len(), self.context.config.parked_max);
+        let room = most.saturating_sub(self.parked.load(Ordering::Relaxed));
+        let (mut taken, mut strangers): (Vec<_>, Vec<_>) =
+            events.into_iter().partition(|event| event.attempt.is_some());
+        taken.truncate(usize::try_from(room).unwrap_or(usize::MAX));
+        let room = room.saturating_sub(most / KEPT_FOR_OURS).saturating_sub(taken.len() as u64);
+        strangers.truncate(usize::try_from(room).unwrap_or(usize::MAX));
+        taken.extend(strangers);
+        self.metrics.dropped.increment((count - taken.len()) as u64);
+        if taken.is_empty() {
+            return Ok(());
+        }
+        match self.context.store.park(taken).await {
+            Ok(fresh) => {
+                self.parked.fetch_add(fresh as u64, Ordering::Relaxed);
+                self.metrics.parked.increment(fresh as u64);
+                Ok(())
+            }
+            Err(error) => {
+                tracing::warn!(%error, "events could not be parked");
+                Err(SinkError::StoreDown)
+            }
+        }
+    }
+
+    /// Looks at parked events again. To be called about once a second.
+    pub(crate) async fn look_at_parked(&self) {
+        if let Ok(counts) = self.context.store.parked_counts(self.context.clock.wall()).await {
+            self.parked.store(counts.parked, Ordering::Relaxed);
+            metrics::gauge!(crate::metrics::PARKED).set(counts.parked as f64);
+            if counts.parked > 0
+                && let Err(error) = self.look().await
+            {
+                tracing::warn!(%error, "parked events could not be looked at");
+            }
+        }
+    }
+
+    async fn look(&self) -> Result<(), StoreError> {
+        let now = self.context.clock.wall();
+        let mut by_account: HashMap<AccountId, Vec<ParkedEvent>> = HashMap::new();
+        for event in self.context.store.parked(now, LOOK_AT_ONCE).await? {
+            by_account.entry(event.account.clone()).or_default().push(event);
+        }
+        for (account, events) in by_account {
+            self.look_for(&self.context.lines_of_account(&account), events, now).await?;
+        }
+        Ok(())
+    }
+
+    /// Looks for the messages of one account's events: all at once by the provider's ids, else where the correlation id points to.
+    async fn look_for(
+        &self,
+        lines: &Arc<[LineKey]>,
+        events: Vec<ParkedEvent>,
+        now: UnixMillis,
+    ) -> Result<(), StoreError> {
+        let ids: Vec<Box<str>> = events.iter().map(|event| event.provider_id.clone()).collect();
+        let found = self.context.store.find_provider_ids(lines, &ids).await?;
+        let found: HashMap<Box<str>, (MessageKey, u16)> =
+            found.into_iter().map(|(id, key, attempt)| (id, (key, attempt))).collect();
+        let (mut moves, mut places, mut entries) = (Vec::with_capacity(events.len()), Vec::new(), Vec::new());
+        for parked in events {
+            moves.push((parked.id, next_move(&parked, now)));
+            if let Some((key, attempt)) = found.get(&parked.provider_id).copied().or(parked.attempt) {
+                places.push((moves.len() - 1, self.consequence_of(&parked, lines, (key, attempt))));
+                entries.push(Entry { key, event: of_attempt(parked.event, attempt, lines) });
+            }
+        }
+        let results = self.context.ledger.commit(entries).await?;
+        let mut consequences = Vec::new();
+        for ((place, consequence), result) in places.into_iter().zip(results) {
+            if matches!(result, EntryResult::Applied | EntryResult::NoChange) {
+                moves[place].1 = ParkedMove::Placed;
+                consequences.extend(consequence.filter(|_| result == EntryResult::Applied));
+            }
+        }
+        self.context.store.settle_parked(moves).await?;
+        for consequence in consequences {
+            consequence.follow(&self.context).await;
+        }
+        Ok(())
+    }
+
+    fn consequence_of(
+        &self,
+        parked: &ParkedEvent,
+        lines: &[LineKey],
+        attempt: (MessageKey, u16),
+    ) -> Option<Consequence> {
+        let Event::Report { what: Reported::Failed, failure, provider_at, .. } = &parked.event else { return None };
+        let named = LineIdentity { sender: parked.sender.as_deref().map(Into::into), service: None };
+        let line = self.line_named(lines, &named)?;
+        // Zero stands for "none said".
+        let code = failure.as_ref().map(|failure| failure.code).filter(|code| *code > 0);
+        Consequence::of(&line, code, attempt, *provider_at)
+    }
+}
+
+/// What becomes of an event whose message is not there.
+fn next_move(parked: &ParkedEvent, now: UnixMillis) -> ParkedMove {
+    if parked.deadline <= now {
+        return ParkedMove::Orphaned;
+    }
+    let age = now.since(parked.at);
+    let next = LOOKS.iter().find(|look| **look > age).map_or(parked.deadline, |look| parked.at.after(*look));
+    ParkedMove::LookAgain(next.min(parked.deadline).max(UnixMillis(now.0 + 1_000)))
+}
+
+/// The same event, for the attempt that it turned out to be about.
+fn of_attempt(event: Event, attempt: u16, lines: &Arc<[LineKey]>) -> Event {
+    match event {
+        Event::Report { at, what, provider_at, provider_id, failure, .. } => {
+            Event::Report { attempt, lines: Arc::clone(lines), at, what, provider_at, provider_id, failure }
+        }
+        other => other,
+    }
+}
