@@ -17,7 +17,7 @@ use sluice_engine::domain::ids::{
 use sluice_engine::domain::message::{Event, Reported};
 use sluice_engine::domain::time::{Clock, UnixMillis};
 use sluice_engine::store::embedded::{EmbeddedConfig, EmbeddedStore};
-use sluice_engine::store::{Entry, ImportChunk, NewRecipient, Store};
+use sluice_engine::store::{Entry, ImportChunk, ImportRules, NewRecipient, Store};
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
@@ -157,7 +157,8 @@ fn chunk(campaign: CampaignKey, offset: u32, rows: u32) -> Outcome<ImportChunk> 
     });
     let recipients = recipients.collect();
     let (import, offset, at) = (ImportId::new("list")?, u64::from(offset), UnixMillis(1));
-    Ok(ImportChunk { campaign, import, offset, rows, digest: [0; 32], recipients, refused: Vec::new(), at })
+    let rules = ImportRules::of(&self::campaign()?);
+    Ok(ImportChunk { campaign, import, rules, offset, rows, digest: [0; 32], recipients, refused: Vec::new(), at })
 }
 
 fn campaign() -> Outcome<Campaign> {

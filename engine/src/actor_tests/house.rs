@@ -20,7 +20,7 @@ use crate::domain::template::{ParamFormat, Template, TemplateKind};
 use crate::domain::time::{Clock, UnixMillis};
 use crate::provider::{Account, Credentials, Secret};
 use crate::store::embedded::{EmbeddedConfig, EmbeddedStore};
-use crate::store::{ImportChunk, MessageFilter, MessageRecord, NewRecipient, Page, Store};
+use crate::store::{ImportChunk, ImportRules, MessageFilter, MessageRecord, NewRecipient, Page, Store};
 use crate::webhook::{CorrelationText, Event, LineIdentity, Reported, StatusEvent};
 use crate::{Engine, EngineConfig};
 
@@ -167,7 +167,8 @@ impl House {
             SettingsSpec { template: "hello".to_owned(), pool: pool.to_owned(), ..SettingsSpec::default() };
         tune(&mut settings);
         let spec = CampaignSpec { id: id.to_owned(), name: id.to_owned(), settings, ..CampaignSpec::default() };
-        let key = self.control.create_campaign(&acme(), "", spec).await.unwrap().record.key;
+        let record = self.control.create_campaign(&acme(), "", spec).await.unwrap().record;
+        let key = record.key;
         let run = Run { id: id.to_owned(), key, recipients };
         let recipient = |seq: u32| NewRecipient {
             row: u64::from(seq),
@@ -178,6 +179,7 @@ impl House {
         let chunk = ImportChunk {
             campaign: key,
             import: ImportId::new("list").unwrap(),
+            rules: ImportRules::of(&record),
             offset: 0,
             rows: recipients,
             digest: [0; 32],

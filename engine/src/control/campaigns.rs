@@ -203,14 +203,12 @@ impl Control {
             pool = self.pool_of(tenant, "pool_id", id, &mut violations).await?;
         }
         violations.check()?;
-        let kind_now = match &pool {
-            Some(pool) => pool.kind,
-            None => self.kind_of(&self.campaign_record(tenant, id).await?).await?,
-        };
+        let kinds = if template.is_some() || pool.is_some() { self.pool_kinds(tenant).await? } else { HashMap::new() };
         warm_up_phones(region.as_ref().and_then(Option::as_deref)).await;
         let changed = self
             .change_campaign(tenant, id, expected, |campaign| {
                 refuse_late_changes(campaign, &update)?;
+                let kind_before = kinds.get(&campaign.pool).copied();
                 apply(campaign, &update, region.as_ref());
                 if let Some(template) = &template {
                     campaign.template = template.id.clone();
@@ -218,6 +216,9 @@ impl Control {
                     campaign.template_definition = Arc::clone(&template.definition);
                 }
                 if let Some(pool) = &pool {
+                    if campaign.next_seq > 0 && kind_before != Some(pool.kind) {
+                        return Err(other_kind(campaign, kind_before, pool.kind));
+                    }
                     campaign.pool = pool.id.clone();
                 }
                 let mut violations = Violations::default();
@@ -227,7 +228,8 @@ impl Control {
                 }
                 if template.is_some() || pool.is_some() {
                     let field = if template.is_some() { "template_id" } else { "pool_id" };
-                    check_suits(&campaign.template_definition, kind_now, field, &mut violations)?;
+                    let kind = kinds.get(&campaign.pool).copied().ok_or_else(|| missing_pool(campaign))?;
+                    check_suits(&campaign.template_definition, kind, field, &mut violations)?;
                 }
                 violations.check()
             })
@@ -332,6 +334,16 @@ impl Control {
 
 fn missing_pool(campaign: &Campaign) -> Error {
     Error::Bug(format!("campaign {} names pool {}, which is gone", campaign.id, campaign.pool))
+}
+
+/// The rows were checked for the channel that they were imported for.
+fn other_kind(campaign: &Campaign, is: Option<ProviderKind>, asked: ProviderKind) -> Error {
+    let problem = format!(
+        "its recipients were checked for {}, the pool's lines are of {}: clone the campaign and import there",
+        is.map_or("another channel", ProviderKind::as_str),
+        asked.as_str()
+    );
+    Error::precondition("TOO_LATE", format!("campaign/{}", campaign.id), problem)
 }
 
 /// The phone library takes most of a second to load its tables: not when the first row waits for it, and not on a runtime thread.

@@ -9,7 +9,7 @@ use super::templates::shape_of;
 use super::{Control, query};
 use crate::domain::campaign::{Campaign, CampaignState};
 use crate::domain::ids::{CampaignKey, ImportId, TenantId};
-use crate::store::{ImportChunk, ImportRecord, Paged, RefusedRow, StoreError};
+use crate::store::{ImportChunk, ImportRecord, ImportRules, Paged, RefusedRow, StoreError};
 
 /// Most recipients of a campaign: `seq` stays within 32 bits with room to spare.
 const RECIPIENTS_MAX: u64 = 2_000_000_000;
@@ -21,6 +21,7 @@ pub struct ImportSession {
     campaign_id: Arc<str>,
     import: ImportId,
     rules: Arc<Rules>,
+    checked_against: ImportRules,
 }
 
 /// The answer to opening an import.
@@ -73,8 +74,13 @@ impl Control {
             Err(StoreError::NotFound(_)) => 0,
             Err(error) => return Err(error.into()),
         };
-        let session =
-            ImportSession { campaign: record.key, campaign_id: campaign.into(), import, rules: Arc::new(rules) };
+        let session = ImportSession {
+            campaign: record.key,
+            campaign_id: campaign.into(),
+            import,
+            rules: Arc::new(rules),
+            checked_against: ImportRules::of(&record),
+        };
         Ok(ImportOpened { session, acked_rows })
     }
 
@@ -92,6 +98,7 @@ impl Control {
             .append_recipients(ImportChunk {
                 campaign: session.campaign,
                 import: session.import.clone(),
+                rules: session.checked_against.clone(),
                 offset: chunk.offset,
                 rows: chunk.rows,
                 digest: chunk.digest,

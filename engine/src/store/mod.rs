@@ -84,7 +84,9 @@ pub trait Store: Send + Sync + 'static {
     async fn create_campaign(&self, campaign: Campaign, request_id: Option<&str>) -> StoreResult<Created<Campaign>>;
     /// Replaces the record if the stored version is `campaign.version`; returns it with the next version.
     /// The fields `recipients`, `refused`, `next_seq`, `sealed` and `end` are the store's own and are kept as stored; when they
-    /// move (an import, the seal), the version stays, so that callers need not read again for what they did not change.
+    /// move (an import, the seal), the version stays, so that callers need not read again for what they did not change. One who
+    /// changes the rules of imports ([`ImportRules`]) must have seen every row: where `next_seq` is not the stored one, that is
+    /// [`StoreError::Version`] too.
     async fn update_campaign(&self, campaign: Campaign) -> StoreResult<Campaign>;
     /// By its public id.
     async fn campaign(&self, tenant: &TenantId, id: &CampaignId) -> StoreResult<Campaign>;
@@ -125,7 +127,8 @@ pub trait Store: Send + Sync + 'static {
 
     // --- recipients ---
 
-    /// Appends one chunk of an import, durably; repeated with the same digest it answers as the first time.
+    /// Appends one chunk of an import, durably; repeated with the same digest it answers as the first time. Rows that were checked
+    /// against other rules than the campaign has by now are refused ([`StoreError::Conflict`]): the import is to be opened again.
     async fn append_recipients(&self, chunk: ImportChunk) -> StoreResult<ChunkStored>;
     /// One import.
     async fn import(&self, campaign: CampaignKey, import: &ImportId) -> StoreResult<ImportRecord>;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::domain::campaign::CampaignState;
+use crate::domain::campaign::{Campaign, CampaignState};
 use crate::domain::ids::{AccountId, CampaignKey, ImportId, MessageKey, PoolId, TemplateId, TenantId};
 use crate::domain::message::{Event, MessageState};
 use crate::domain::stage::{Shown, Stage};
@@ -115,6 +115,31 @@ pub struct RefusedRow {
     pub duplicate_of: Option<(ImportId, u64)>,
 }
 
+/// What the rows of an import were checked against: as the campaign stood when the import was opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ImportRules {
+    /// The template.
+    pub template: TemplateId,
+    /// Its version as frozen in the campaign.
+    pub template_version: u64,
+    /// The pool, whose kind says what a row may hold.
+    pub pool: PoolId,
+    /// The region whose national formats were read.
+    pub region: Option<String>,
+}
+
+impl ImportRules {
+    /// The rules of a campaign as it stands.
+    pub fn of(campaign: &Campaign) -> Self {
+        Self {
+            template: campaign.template.clone(),
+            template_version: campaign.template_version,
+            pool: campaign.pool.clone(),
+            region: campaign.settings.region.clone(),
+        }
+    }
+}
+
 /// One chunk of an import: rows `[offset, offset + rows)`, sorted into good and bad by the caller.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImportChunk {
@@ -122,6 +147,8 @@ pub struct ImportChunk {
     pub campaign: CampaignKey,
     /// The import.
     pub import: ImportId,
+    /// What its rows were checked against.
+    pub rules: ImportRules,
     /// First row.
     pub offset: u64,
     /// Rows in the chunk, good and bad together.

@@ -102,3 +102,49 @@ async fn a_region_reads_national_numbers() {
     let ack = bench.import_rows("plain", "list", 0, vec![national]).await.unwrap();
     assert_eq!((ack.stored, ack.refused.len()), (0, 1));
 }
+
+#[tokio::test]
+async fn an_import_that_was_opened_under_other_rules_is_opened_again() {
+    let bench = Bench::furnished().await;
+    bench.draft("spring").await;
+    let opened = bench.control.open_import(&acme(), "spring", "list").await.unwrap();
+    bench.control.put_template(&acme(), "", template("two", "Hello {{1}}, {{2}}"), None).await.unwrap();
+    let other = CampaignUpdate { template: Some("two".to_owned()), ..CampaignUpdate::default() };
+    bench.control.update_campaign(&acme(), "spring", None, other).await.unwrap();
+    let mut rows = vec![row(0)];
+    let digest = super::super::row::digest(&mut rows).to_vec();
+    let chunk = opened.session.check(RowChunk { offset: 0, rows, digest }).unwrap();
+    let refused = bench.control.store_chunk(&opened.session, opened.acked_rows, chunk).await;
+    assert!(refused.as_ref().is_err_and(|error| error.to_string().contains("open the import again")), "{refused:?}");
+    assert_eq!(obstacle(refused), "IMPORT");
+    assert_eq!(bench.control.campaign(&acme(), "spring").await.unwrap().record.recipients, 0);
+    // Opened again, the row is judged by the new template.
+    assert_eq!(bench.import("spring", "list", 0, 1).await.unwrap().refused.len(), 1);
+}
+
+#[tokio::test]
+async fn a_filled_campaign_stays_on_its_channel() {
+    let bench = Bench::furnished().await;
+    let sms = LineSpec {
+        account: "twilio".to_owned(),
+        kind: Some(crate::domain::line::ProviderKind::TwilioWhatsapp),
+        sender: Some(crate::domain::line::SenderIdentity::From("+15550100123".to_owned())),
+        ..line("other-channel", "")
+    };
+    bench.control.create_line(&acme(), "", sms).await.unwrap();
+    bench.control.create_line(&acme(), "", line("line-2", "1002")).await.unwrap();
+    let mut hello = template("both", "Hello {{1}}");
+    hello.content_sid = Some(format!("HX{}", "0".repeat(32)));
+    hello.content_keys = vec!["1".to_owned()];
+    bench.control.put_template(&acme(), "", hello, None).await.unwrap();
+    let mut spec = campaign("spring");
+    spec.settings.template = "both".to_owned();
+    bench.control.create_campaign(&acme(), "", spec).await.unwrap();
+    let to = |pool: &str| CampaignUpdate { pool: Some(pool.to_owned()), ..CampaignUpdate::default() };
+    bench.control.update_campaign(&acme(), "spring", None, to("other-channel")).await.unwrap();
+    bench.control.update_campaign(&acme(), "spring", None, to("line-1")).await.unwrap();
+    bench.import("spring", "list", 0, 1).await.unwrap();
+    assert_eq!(obstacle(bench.control.update_campaign(&acme(), "spring", None, to("other-channel")).await), "TOO_LATE");
+    let moved = bench.control.update_campaign(&acme(), "spring", None, to("line-2")).await.unwrap();
+    assert_eq!(moved.record.pool.as_str(), "line-2");
+}

@@ -10,7 +10,7 @@ use crate::domain::ids::{
 use crate::domain::line::{Line, ProviderKind, SenderIdentity};
 use crate::domain::message::{Event, Failure, Reported};
 use crate::domain::time::UnixMillis;
-use crate::store::{Entry, EntryResult, ImportChunk, NewRecipient, Store, TemplateRecord};
+use crate::store::{Entry, EntryResult, ImportChunk, ImportRules, NewRecipient, Store, TemplateRecord};
 
 /// The line that entries name.
 pub(crate) const LINE: LineKey = LineKey(1);
@@ -110,6 +110,7 @@ pub(crate) fn chunk_of(campaign: CampaignKey, id: &str, offset: u64, recipients:
     ImportChunk {
         campaign,
         import: import(id),
+        rules: ImportRules::of(&self::campaign("any")),
         offset,
         rows: u32::try_from(recipients.len()).unwrap(),
         digest,

@@ -1,8 +1,9 @@
 //! Imports and the seal.
 
 use super::*;
+use crate::domain::campaign::Campaign;
 use crate::domain::stage::End;
-use crate::store::{ChunkStored, ImportRecord, NewRecipient, Page, RefusedRow, StoreError};
+use crate::store::{ChunkStored, ImportChunk, ImportRecord, ImportRules, NewRecipient, Page, RefusedRow, StoreError};
 
 fn refused(row: u64) -> RefusedRow {
     RefusedRow { import: import("list"), row, field: "phone".into(), reason: "not a number".into(), duplicate_of: None }
@@ -62,6 +63,36 @@ pub(crate) async fn an_import_goes_into_a_draft_only(factory: &dyn Factory) {
     assert!(matches!(store.seal(draft.key, at(1)).await, Err(StoreError::Conflict(_))));
     let nowhere = chunk(crate::domain::ids::CampaignKey(99), 0, 5);
     assert_eq!(store.append_recipients(nowhere).await.unwrap_err(), StoreError::NotFound("campaign"));
+}
+
+pub(crate) async fn rows_checked_against_old_rules_are_refused(factory: &dyn Factory) {
+    let store = factory.open();
+    let seen = store.create_campaign(campaign("rules"), None).await.unwrap().record;
+    let of = |key, record: &Campaign| ImportChunk { rules: ImportRules::of(record), ..chunk(key, 0, 5) };
+    let old = of(seen.key, &seen);
+    let changes: [fn(&mut Campaign); 4] = [
+        |campaign| campaign.template_version = 2,
+        |campaign| campaign.template = crate::domain::ids::TemplateId::new("other").unwrap(),
+        |campaign| campaign.pool = crate::domain::ids::PoolId::new("side").unwrap(),
+        |campaign| campaign.settings.region = Some("US".to_owned()),
+    ];
+    let mut now = seen.clone();
+    for change in changes {
+        change(&mut now);
+        now = store.update_campaign(now).await.unwrap();
+        let told = store.append_recipients(old.clone()).await.unwrap_err();
+        assert!(matches!(&told, StoreError::Conflict(text) if text.contains("open the import again")), "{told}");
+    }
+    store.append_recipients(of(now.key, &now)).await.unwrap();
+    // Nobody changes the rules behind rows that came meanwhile; what is no rule may change.
+    let mut late = now.clone();
+    late.template_version = 3;
+    assert!(matches!(store.update_campaign(late).await, Err(StoreError::Version { .. })));
+    let mut renamed = now.clone();
+    renamed.name = "renamed".to_owned();
+    let renamed = store.update_campaign(renamed).await.unwrap();
+    assert_eq!((renamed.next_seq, renamed.template_version), (5, 2));
+    assert_eq!(store.append_recipients(of(now.key, &now)).await.unwrap().repeated, true);
 }
 
 pub(crate) async fn refused_rows_are_listed_in_pages(factory: &dyn Factory) {

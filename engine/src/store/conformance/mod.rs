@@ -38,6 +38,7 @@ macro_rules! every_promise {
             records::everything_outlives_a_restart,
             imports::chunks_are_appended_in_order_and_safe_to_repeat,
             imports::an_import_goes_into_a_draft_only,
+            imports::rows_checked_against_old_rules_are_refused,
             imports::refused_rows_are_listed_in_pages,
             imports::duplicates_are_refused_at_the_seal_with_both_rows_named,
             imports::sealing_again_gives_the_same_and_the_digest_is_of_the_list,

@@ -15,7 +15,7 @@ use crate::domain::message::Phase;
 use crate::domain::stage::End;
 use crate::domain::tally::Tally;
 use crate::domain::time::UnixMillis;
-use crate::store::{CampaignFilter, Created, Page, Paged, StoreError};
+use crate::store::{CampaignFilter, Created, ImportRules, Page, Paged, StoreError};
 
 const COLUMNS: &str = "key, version, recipients, refused, next_seq, sealed_at, sealed_digest, ended_as, body";
 
@@ -110,6 +110,10 @@ pub(super) fn update(conn: &Connection, campaign: &Campaign) -> Try<Campaign> {
         return Err(missing());
     }
     expect_version(stored.version, campaign.version)?;
+    // Rows that came meanwhile were checked against the rules that this would change.
+    if stored.next_seq != campaign.next_seq && ImportRules::of(&stored) != ImportRules::of(campaign) {
+        return Err(StoreError::Version { expected: campaign.version, found: stored.version }.into());
+    }
     conn.prepare_cached(
         "UPDATE campaign SET version = version + 1, state = ?2, pool = ?3, settled_at = ?4, body = ?5 WHERE key = ?1",
     )?

@@ -2,13 +2,15 @@
 
 use rusqlite::{Connection, OptionalExtension as _, Row};
 
+use super::campaigns;
 use super::error::{Try, conflict, damaged};
 use super::paging;
 use super::rows::{optional_text, row_id, text};
 use super::tallies::unsigned;
+use crate::domain::campaign::CampaignState;
 use crate::domain::ids::{CampaignKey, ImportId, MessageKey};
 use crate::domain::time::UnixMillis;
-use crate::store::{ChunkStored, ImportChunk, ImportRecord, Page, Paged, RefusedRow, StoreError};
+use crate::store::{ChunkStored, ImportChunk, ImportRecord, ImportRules, Page, Paged, RefusedRow, StoreError};
 
 /// Most places of a campaign: the last `seq` stays free, so that "behind the last" can be written down.
 const PLACES_MAX: u32 = u32::MAX;
@@ -31,7 +33,7 @@ pub(super) fn append(conn: &Connection, chunk: &ImportChunk) -> Try<ChunkStored>
             format!("a chunk of {} rows with {} sorted", chunk.rows, chunk.recipients.len() + chunk.refused.len());
         return Err(StoreError::Bug(text).into());
     }
-    let target = open_target(conn, chunk.campaign)?;
+    let target = open_target(conn, chunk)?;
     let import = match find_import(conn, chunk.campaign, &chunk.import)? {
         Some(import) => import,
         None => new_import(conn, chunk)?,
@@ -79,25 +81,24 @@ pub(super) fn append(conn: &Connection, chunk: &ImportChunk) -> Try<ChunkStored>
     Ok(stored)
 }
 
-/// The counts of a campaign that may still take recipients.
-fn open_target(conn: &Connection, campaign: CampaignKey) -> Try<Target> {
-    let found = conn
-        .prepare_cached(
-            "SELECT recipients, refused, next_seq, state, sealed_at IS NOT NULL FROM campaign WHERE key = ?1",
-        )?
-        .query_row([campaign.0], |row| {
-            let target = Target { recipients: unsigned(row, 0)?, refused: unsigned(row, 1)?, next_seq: row.get(2)? };
-            Ok((target, row.get::<_, String>(3)?, row.get::<_, bool>(4)?))
-        })
-        .optional()?;
-    match found {
-        None => Err(StoreError::NotFound("campaign").into()),
-        Some((target, state, false)) if state == "draft" => Ok(target),
-        Some((_, state, sealed)) => conflict(format!(
-            "the campaign is {state}{}: recipients can be added to a draft only; clone the campaign and import there",
+/// The counts of a campaign that may still take recipients of these rules.
+fn open_target(conn: &Connection, chunk: &ImportChunk) -> Try<Target> {
+    let campaign = campaigns::by_key(conn, chunk.campaign)?;
+    let (state, sealed) = (campaign.state, campaign.sealed.is_some());
+    if state != CampaignState::Draft || sealed {
+        return conflict(format!(
+            "the campaign is {}{}: recipients can be added to a draft only; clone the campaign and import there",
+            state.name(),
             if sealed { " and its list is sealed" } else { "" }
-        )),
+        ));
     }
+    if ImportRules::of(&campaign) != chunk.rules {
+        return conflict(
+            "the campaign's template, pool or region changed since this import was opened, so its rows were checked against old rules: \
+             open the import again and go on where it stands",
+        );
+    }
+    Ok(Target { recipients: campaign.recipients, refused: campaign.refused, next_seq: campaign.next_seq })
 }
 
 fn repeated(conn: &Connection, chunk: &ImportChunk, import: &Import) -> Try<ChunkStored> {
@@ -197,13 +198,13 @@ fn new_import(conn: &Connection, chunk: &ImportChunk) -> Try<Import> {
 
 /// One import.
 pub(super) fn import(conn: &Connection, campaign: CampaignKey, id: &ImportId) -> Try<ImportRecord> {
-    super::campaigns::expect(conn, campaign)?;
+    campaigns::expect(conn, campaign)?;
     find_import(conn, campaign, id)?.map(|import| import.record).ok_or_else(|| StoreError::NotFound("import").into())
 }
 
 /// All imports of a campaign, in order of their first chunk.
 pub(super) fn imports(conn: &Connection, campaign: CampaignKey) -> Try<Vec<ImportRecord>> {
-    super::campaigns::expect(conn, campaign)?;
+    campaigns::expect(conn, campaign)?;
     let sql = format!("SELECT {IMPORT_COLUMNS} FROM import WHERE campaign = ?1 ORDER BY number");
     let mut statement = conn.prepare_cached(&sql)?;
     let mut rows = statement.query([campaign.0])?;
@@ -238,7 +239,7 @@ pub(super) fn refuse(conn: &Connection, campaign: CampaignKey, from: u64, rows: 
 
 /// A page of refused rows, in order of refusal.
 pub(super) fn refused_rows(conn: &Connection, campaign: CampaignKey, page: &Page) -> Try<Paged<RefusedRow>> {
-    super::campaigns::expect(conn, campaign)?;
+    campaigns::expect(conn, campaign)?;
     let size = page.size.max(1);
     let sql = format!(
         "SELECT import, row, field, reason, duplicate_import, duplicate_row, number FROM refused
