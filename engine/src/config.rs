@@ -37,8 +37,6 @@ pub struct EngineConfig {
     pub answer_timeout: Duration,
     /// An idle connection is closed after this.
     pub idle_timeout: Duration,
-    /// Latency assumed of a provider that has not answered yet.
-    pub latency_assumed: Duration,
     /// Status actors; each commits on its own.
     pub status_shards: usize,
     /// How long a status actor waits for company before it commits.
@@ -76,7 +74,6 @@ impl Default for EngineConfig {
             connect_timeout: Duration::from_secs(5),
             answer_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(60),
-            latency_assumed: Duration::from_millis(50),
             status_shards: 2,
             commit_tick: Duration::from_millis(1),
             commit_entries_max: 4_096,

@@ -72,6 +72,7 @@ impl Engine {
             tokio::spawn(keep_supervised(Arc::clone(&context))),
             tokio::spawn(look_at_parked(Arc::clone(&sink))),
             tokio::spawn(look_at_settled(Arc::clone(&context))),
+            tokio::spawn(follow_headroom(Arc::clone(&context))),
         ];
         let engine = Self { handle: Handle { context: Arc::clone(&context) }, context, sink, tasks };
         engine.wait_for_actors().await;
@@ -186,6 +187,10 @@ async fn look_at_settled(context: Arc<Context>) {
         tracing::warn!(%error, "settled campaigns could not be looked at; trying again");
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
+}
+
+async fn follow_headroom(context: Arc<Context>) {
+    context.headroom.follow(&context.clock).await;
 }
 
 async fn look_at_parked(sink: Arc<Sink>) {

@@ -115,7 +115,6 @@ impl House {
                 backoff_max: Duration::from_millis(200),
                 ..BreakerConfig::default()
             },
-            latency_assumed: Duration::from_millis(5),
             ..EngineConfig::default()
         };
         tune(&mut config);

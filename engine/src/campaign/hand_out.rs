@@ -68,7 +68,7 @@ impl HandOut {
             let key = AttemptKey { message: message.key, attempt: message.next_attempt };
             let attempt = OpenAttempt::new(key, slot, self.ledger.clone(), self.clock.clone());
             match self.render(&message, &mut params) {
-                Ok((body, cost)) => items.push(Item {
+                Ok((body, cost)) => items.push(Box::new(Item {
                     attempt,
                     line: Arc::clone(&line),
                     plan: Arc::clone(&self.plan),
@@ -76,7 +76,7 @@ impl HandOut {
                     cost,
                     retries: message.retries,
                     permit: permits.take_one(),
-                }),
+                })),
                 // One recipient that cannot be rendered stops only itself.
                 Err(reason) => {
                     let failure = Box::new(Failure::new(0, "bug", "cannot be rendered", &reason, ""));

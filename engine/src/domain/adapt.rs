@@ -1,4 +1,5 @@
-//! How a line adapts: the aim after a provider's "slow down", and the number of requests in flight to the provider's latency.
+//! How a line adapts: the aim after a provider's "slow down", the number of requests in flight to the provider's latency and to
+//! the CPU that is left.
 
 use std::time::Duration;
 
@@ -49,20 +50,30 @@ impl SlowDown {
 ///
 /// A provider that stops answering then holds tens of messages in doubt, not everything that the operator's maximum allows.
 /// The latency is that of the quicker answers: what a queue on this side adds must not ask for more connections, which would
-/// lengthen the queue again.
+/// lengthen the queue again. It begins small and at most doubles in each [`InFlight::STEP`] in which answers come, so that the
+/// first answers are heard before hundreds of connections are opened.
 #[derive(Debug, Clone)]
 pub struct InFlight {
     max: u32,
-    latency: Duration,
+    /// `None` before the first answer.
+    latency: Option<Duration>,
+    /// What growth has reached.
+    reach: f64,
+    stepped_at: Mono,
+    answered: bool,
 }
 
 impl InFlight {
-    /// Never fewer than this: a start from nothing, and room to learn.
+    /// With this a line begins.
     pub const MIN: u32 = 32;
+    /// Fewest, however little headroom there is.
+    pub const FEWEST: u32 = 4;
+    /// Shortest time in which the limit doubles.
+    pub const STEP: Duration = Duration::from_millis(100);
 
-    /// Before the first answer, `latency` is assumed.
-    pub fn new(max: u32, latency: Duration) -> Self {
-        Self { max, latency }
+    /// `max`: the operator's.
+    pub fn new(max: u32, now: Mono) -> Self {
+        Self { max, latency: None, reach: f64::from(Self::MIN), stepped_at: now, answered: false }
     }
 
     /// Changes the operator's maximum.
@@ -72,21 +83,67 @@ impl InFlight {
 
     /// Learns one answer's latency: falls fast, rises slowly (within some hundred answers).
     pub fn learn(&mut self, latency: Duration) {
-        let weight = if latency > self.latency { 0.01 } else { 0.1 };
+        self.answered = true;
+        let known = self.latency.unwrap_or(latency);
+        let weight = if latency > known { 0.01 } else { 0.1 };
         self.latency =
-            Duration::from_secs_f64(self.latency.as_secs_f64() * (1.0 - weight) + latency.as_secs_f64() * weight);
+            Some(Duration::from_secs_f64(known.as_secs_f64() * (1.0 - weight) + latency.as_secs_f64() * weight));
     }
 
-    /// The smoothed latency.
-    pub fn latency(&self) -> Duration {
-        self.latency
-    }
-
-    /// How many at this rate (per second).
+    /// How many at this rate (per second) and this share of the headroom ([`Headroom::share`]).
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // bounded by max
-    pub fn limit(&self, rate: f64) -> u32 {
-        let needed = (4.0 * rate * self.latency.as_secs_f64()).ceil().min(f64::from(self.max)) as u32;
-        needed.max(Self::MIN).min(self.max)
+    pub fn limit(&mut self, rate: f64, share: f64, now: Mono) -> u32 {
+        let needed = self.latency.map_or(0.0, |latency| 4.0 * rate * latency.as_secs_f64());
+        let target = needed.max(f64::from(Self::MIN)) * share;
+        if self.answered && now.since(self.stepped_at) >= Self::STEP {
+            self.answered = false;
+            self.stepped_at = now;
+            self.reach = (2.0 * self.reach).min(2.0 * target).max(f64::from(Self::MIN));
+        }
+        (target.min(self.reach).ceil() as u32).max(Self::FEWEST).min(self.max)
+    }
+}
+
+/// How much of their headroom lines use: all of it, unless the CPU that this process gets is used up. More requests in flight
+/// then send nothing sooner; they only wait longer for a thread, each with a connection and its buffers to visit.
+///
+/// It settles where the threads are nearly always busy: lines that use too little leave them idle, and get more.
+#[derive(Debug, Clone)]
+pub struct Headroom {
+    share: f64,
+}
+
+impl Headroom {
+    /// Never a smaller share: a line that crawls is a line that nobody can judge.
+    pub const LEAST: f64 = 1.0 / 64.0;
+    /// Above this busy share of the threads' time there is too much in flight.
+    pub const BUSY: f64 = 0.95;
+    /// Below it there may be more.
+    pub const FREE: f64 = 0.85;
+
+    /// All of it.
+    pub fn new() -> Self {
+        Self { share: 1.0 }
+    }
+
+    /// Learns which share of the last [`InFlight::STEP`] the threads were busy, 0 to 1.
+    pub fn learn(&mut self, busy: f64) {
+        if busy > Self::BUSY {
+            self.share = (self.share * 0.7).max(Self::LEAST);
+        } else if busy < Self::FREE {
+            self.share = (self.share * 1.4).min(1.0);
+        }
+    }
+
+    /// The share, [`Headroom::LEAST`] to 1.
+    pub fn share(&self) -> f64 {
+        self.share
+    }
+}
+
+impl Default for Headroom {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
@@ -119,16 +176,56 @@ mod tests {
         assert!(slow.factor(ms(100_000)) >= SlowDown::FLOOR);
     }
 
+    /// A limit to which answers of this latency led.
+    fn settled(flight: &mut InFlight, rate: f64, share: f64, latency: Duration) -> u32 {
+        let mut now = flight.stepped_at;
+        for _ in 0..20 {
+            for _ in 0..50 {
+                flight.learn(latency);
+            }
+            now = now + InFlight::STEP;
+            flight.limit(rate, share, now);
+        }
+        flight.limit(rate, share, now)
+    }
+
     #[test]
     fn in_flight_follows_the_latency_within_bounds() {
-        let mut flight = InFlight::new(256, Duration::from_millis(50));
-        assert_eq!(flight.limit(1_000.0), 200);
-        assert_eq!(flight.limit(1.0), InFlight::MIN);
-        for _ in 0..400 {
-            flight.learn(Duration::from_millis(500));
+        let mut flight = InFlight::new(256, ms(0));
+        assert_eq!(flight.limit(1_000.0, 1.0, ms(0)), InFlight::MIN);
+        assert_eq!(settled(&mut flight, 1_000.0, 1.0, Duration::from_millis(50)), 200);
+        assert_eq!(settled(&mut flight, 1.0, 1.0, Duration::from_millis(50)), InFlight::MIN);
+        assert_eq!(settled(&mut flight, 1_000.0, 1.0, Duration::from_millis(500)), 256);
+        flight.set_max(3);
+        assert_eq!(settled(&mut flight, 1_000.0, 1.0, Duration::from_millis(500)), 3);
+    }
+
+    #[test]
+    fn in_flight_at_most_doubles_in_a_step_and_only_while_answers_come() {
+        let mut flight = InFlight::new(4_096, ms(0));
+        flight.learn(Duration::from_millis(200));
+        assert_eq!(flight.limit(10_000.0, 1.0, ms(50)), 32);
+        assert_eq!(flight.limit(10_000.0, 1.0, ms(100)), 64);
+        assert_eq!(flight.limit(10_000.0, 1.0, ms(5_000)), 64, "nobody answered since");
+        flight.learn(Duration::from_millis(200));
+        assert_eq!(flight.limit(10_000.0, 1.0, ms(5_000)), 128);
+    }
+
+    #[test]
+    fn a_machine_without_cpu_left_takes_the_headroom_and_gives_it_back() {
+        let mut headroom = Headroom::new();
+        for _ in 0..100 {
+            headroom.learn(1.0);
         }
-        assert_eq!(flight.limit(1_000.0), 256);
-        flight.set_max(8);
-        assert_eq!(flight.limit(1_000.0), 8);
+        assert!((headroom.share() - Headroom::LEAST).abs() < f64::EPSILON);
+        let mut flight = InFlight::new(4_096, ms(0));
+        assert_eq!(settled(&mut flight, 10_000.0, headroom.share(), Duration::from_millis(20)), 13);
+        headroom.learn(0.9);
+        assert!((headroom.share() - Headroom::LEAST).abs() < f64::EPSILON, "busy enough: nothing changes");
+        for _ in 0..100 {
+            headroom.learn(0.5);
+        }
+        assert!((headroom.share() - 1.0).abs() < f64::EPSILON);
+        assert_eq!(settled(&mut flight, 10_000.0, headroom.share(), Duration::from_millis(20)), 800);
     }
 }

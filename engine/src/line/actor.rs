@@ -121,7 +121,8 @@ impl LineState {
     }
 
     /// To one sender after the other.
-    fn dispatch(&mut self, items: Vec<crate::sender::Item>) {
+    #[allow(clippy::vec_box)] // handed on one by one
+    fn dispatch(&mut self, items: Vec<Box<crate::sender::Item>>) {
         self.next_sender = (self.next_sender + 1) % self.args.senders.len();
         self.args.senders[self.next_sender].enqueue(items);
         let _ = self.actors[self.next_sender].cast(SenderMsg::Pump);

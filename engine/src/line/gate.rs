@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use ractor::ActorRef;
 
 use super::LineMsg;
+use super::headroom::SharedHeadroom;
 use crate::config::EngineConfig;
 use crate::control::LineStatus;
 use crate::domain::adapt::{InFlight, SlowDown};
@@ -47,6 +48,7 @@ pub(crate) struct LineShared {
     outstanding: AtomicU32,
     /// Requests at the provider.
     busy: AtomicU32,
+    headroom: Arc<SharedHeadroom>,
     pub(crate) actor: ArcSwapOption<ActorRef<LineMsg>>,
 }
 
@@ -65,7 +67,13 @@ struct Gate {
 }
 
 impl LineShared {
-    pub(crate) fn new(record: Line, account: Option<Arc<Account>>, clock: Clock, config: &EngineConfig) -> Self {
+    pub(crate) fn new(
+        record: Line,
+        account: Option<Arc<Account>>,
+        clock: Clock,
+        config: &EngineConfig,
+        headroom: Arc<SharedHeadroom>,
+    ) -> Self {
         let now = clock.mono();
         let guard = config.jitter_guard;
         let gate = Gate {
@@ -74,7 +82,7 @@ impl LineShared {
             aim: Aim::new(0.0, config.aim_allowance, now),
             slow: SlowDown::new(now),
             breaker: Breaker::new(config.breaker),
-            flight: InFlight::new(record.in_flight_max, config.latency_assumed),
+            flight: InFlight::new(record.in_flight_max, now),
             aimed: 0.0,
             lag: Duration::ZERO,
             released_at: Mono(0),
@@ -89,6 +97,7 @@ impl LineShared {
             gate: Mutex::new(gate),
             outstanding: AtomicU32::new(0),
             busy: AtomicU32::new(0),
+            headroom,
             actor: ArcSwapOption::empty(),
             record: ArcSwap::from_pointee(record),
         }
@@ -193,7 +202,7 @@ impl LineShared {
         let rate = f64::from(gate.window.ceiling()) * gate.aimed;
         // What is on its way to the sender does not wait there: it is granted on top of what shall wait.
         let ahead = ((rate * (look_ahead + gate.lag).as_secs_f64()).ceil() as u32).max(2);
-        let flight = gate.flight.limit(rate);
+        let flight = gate.flight.limit(rate, self.headroom.share(), now);
         let by_ahead = ahead.saturating_sub(outstanding);
         let by_flight = (flight + ahead).saturating_sub(outstanding + busy);
         if by_flight == 0 {
@@ -204,8 +213,9 @@ impl LineShared {
 
     /// Requests that may be at the provider at once.
     pub(crate) fn in_flight_limit(&self) -> u32 {
-        let gate = self.gate.lock();
-        gate.flight.limit(f64::from(gate.window.ceiling()) * gate.aimed)
+        let now = self.clock.mono();
+        let gate = &mut *self.gate.lock();
+        gate.flight.limit(f64::from(gate.window.ceiling()) * gate.aimed, self.headroom.share(), now)
     }
 
     /// Permits for `count` messages; each ends at the gate, or when it is dropped.

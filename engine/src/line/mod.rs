@@ -2,6 +2,7 @@
 
 mod actor;
 pub(crate) mod gate;
+pub(crate) mod headroom;
 
 use ractor::ActorRef;
 
@@ -26,7 +27,8 @@ pub(crate) enum LineMsg {
         wanted: u32,
     },
     /// Messages with durable intents, to be sent.
-    Dispatch(Vec<Item>),
+    #[allow(clippy::vec_box)] // handed on one by one
+    Dispatch(Vec<Box<Item>>),
     /// Deal again: time has passed, or something changed.
     Tick,
     /// The breaker stopped the line, it is held or released: what waits is looked at again.

@@ -109,10 +109,10 @@ async fn serve(
     connection: impl Future<Output = hyper::Result<()>>,
 ) {
     let mut connection = pin!(connection);
-    let (hand, mut handed) = mpsc::channel::<Item>(1);
+    let (hand, mut handed) = mpsc::channel::<Box<Item>>(1);
     loop {
         let item = match core.next(id, &hand) {
-            Next::Send(item) => *item,
+            Next::Send(item) => item,
             Next::Wait => {
                 let waiting = tokio::time::timeout(core.context.idle_timeout, handed.recv());
                 tokio::select! {
@@ -139,7 +139,7 @@ async fn serve(
 }
 
 /// Takes no more, and gives back what was handed over meanwhile.
-fn close(core: &Arc<SenderCore>, handed: &mut mpsc::Receiver<Item>) {
+fn close(core: &Arc<SenderCore>, handed: &mut mpsc::Receiver<Box<Item>>) {
     handed.close();
     if let Ok(item) = handed.try_recv() {
         core.give_back(item);
@@ -149,9 +149,9 @@ fn close(core: &Arc<SenderCore>, handed: &mut mpsc::Receiver<Item>) {
 /// Waits at the exact gate. `None`: the message was withdrawn, or given back because the connection closed meanwhile.
 async fn gate(
     core: &Arc<SenderCore>,
-    item: Item,
+    item: Box<Item>,
     mut connection: std::pin::Pin<&mut impl Future<Output = hyper::Result<()>>>,
-) -> Option<(Item, Passed)> {
+) -> Option<(Box<Item>, Passed)> {
     loop {
         if !item.may_leave() {
             item.withdraw();
@@ -177,7 +177,7 @@ async fn gate(
 /// Writes the request and reads the answer; false when the connection cannot be used again.
 async fn exchange(
     core: &Arc<SenderCore>,
-    mut item: Item,
+    mut item: Box<Item>,
     passed: Passed,
     requests: &mut http1::SendRequest<Full<Bytes>>,
     mut connection: std::pin::Pin<&mut impl Future<Output = hyper::Result<()>>>,

@@ -37,7 +37,7 @@ pub(crate) struct SenderCore {
 
 #[derive(Default)]
 struct State {
-    queue: VecDeque<Item>,
+    queue: VecDeque<Box<Item>>,
     /// Connections without a request, the last used last: few stay warm, the others run into their idle timeout.
     idle: Vec<Idle>,
     next_id: u64,
@@ -49,7 +49,8 @@ struct State {
 
 struct Idle {
     id: u64,
-    hand: mpsc::Sender<Item>,
+    /// Boxed: a channel holds room for many of what it carries, and there is one for each connection.
+    hand: mpsc::Sender<Box<Item>>,
 }
 
 /// What a connection does next.
@@ -73,7 +74,8 @@ impl SenderCore {
         self.state.lock().ticking = false;
     }
 
-    pub(crate) fn enqueue(&self, items: Vec<Item>) {
+    #[allow(clippy::vec_box)] // they are handed from queue to queue, one by one
+    pub(crate) fn enqueue(&self, items: Vec<Box<Item>>) {
         if let Some(permit) = items.first().and_then(|item| item.permit.as_ref()) {
             self.line.learn_lag(permit.granted_at());
         }
@@ -121,18 +123,18 @@ impl SenderCore {
             }
         }
         // Outside the lock: withdrawing wakes others.
-        withdrawn.into_iter().for_each(Item::withdraw);
+        withdrawn.into_iter().for_each(|item| item.withdraw());
         self.send_tick(tick);
     }
 
     /// A connection has nothing to do: what is due goes to it at once.
-    pub(super) fn next(self: &Arc<Self>, id: u64, hand: &mpsc::Sender<Item>) -> Next {
+    pub(super) fn next(self: &Arc<Self>, id: u64, hand: &mpsc::Sender<Box<Item>>) -> Next {
         let mut tick = None;
         let next = {
             let mut state = self.state.lock();
             match state.queue.front() {
                 Some(front) if front.may_leave() => match self.line.aim(front.cost) {
-                    Ok(()) => state.queue.pop_front().map(Box::new).map_or(Next::Wait, Next::Send),
+                    Ok(()) => state.queue.pop_front().map_or(Next::Wait, Next::Send),
                     Err(Some(due)) => {
                         tick = self.arm(&mut state, due);
                         Next::Wait
@@ -155,7 +157,7 @@ impl SenderCore {
     }
 
     /// A connection could not take its message: it goes back to the front.
-    pub(super) fn give_back(self: &Arc<Self>, item: Item) {
+    pub(super) fn give_back(self: &Arc<Self>, item: Box<Item>) {
         self.state.lock().queue.push_front(item);
         self.poke();
     }
@@ -229,7 +231,7 @@ impl SenderCore {
 }
 
 impl State {
-    fn hand_to_idle(&mut self, mut item: Item) {
+    fn hand_to_idle(&mut self, mut item: Box<Item>) {
         while let Some(idle) = self.idle.pop() {
             match idle.hand.try_send(item) {
                 Ok(()) => return,

@@ -72,7 +72,7 @@ const SLOWED_PAUSE: Duration = Duration::from_millis(500);
 
 impl Outcomes {
     /// Reports the outcome of an attempt and does what follows from it.
-    pub(super) fn conclude(&self, core: &SenderCore, mut item: Item, answered: Answered, latency: Duration) {
+    pub(super) fn conclude(&self, core: &SenderCore, mut item: Box<Item>, answered: Answered, latency: Duration) {
         let kind = item.line.record().kind;
         let verdict = classify(kind, answered.as_answer());
         let effects = verdict.effects();
