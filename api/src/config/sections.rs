@@ -121,7 +121,7 @@ pub struct Store {
 impl Store {
     pub(super) fn read(s: &mut Section<'_, '_>) -> Self {
         Self {
-            cache_mib: s.count("cache_mib", 32, 4..=4_096),
+            cache_mib: s.count("cache_mib", 16, 4..=4_096),
             group_commit: s.milliseconds("group_commit_ms", 2, 0..=100),
             group_commit_entries: s.count("group_commit_entries", 4_096, 1..=65_536),
             sync: s
