@@ -134,6 +134,9 @@ impl Shared {
         http.timer(TokioTimer::new())
             .header_read_timeout(limits.header_read_timeout)
             .max_headers(HEADERS_MAX)
+            // What came in whole is done and answered, whatever the client does meanwhile; looking for its end while a request is
+            // under way would cost a buffer for each.
+            .half_close(true)
             .max_buf_size(HEAD_BYTES_MAX);
         Self {
             name,
