@@ -133,7 +133,8 @@ impl Engine {
     pub async fn stop(&self) -> Stopped {
         self.context.draining.store(true, Ordering::SeqCst);
         for shared in self.context.registry.all() {
-            shared.close_gate();
+            // For good: no record opens it again.
+            std::mem::forget(shared.shut());
             shared.wake();
         }
         for entry in self.context.lines() {

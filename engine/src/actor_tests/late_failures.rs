@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::house::{House, acme, status};
-use super::provider::Seen;
+use super::house::{House, acme, status, unless};
+use super::provider::{Reply, Seen};
 use super::{eventually, together};
 use crate::domain::campaign::CampaignState;
 use crate::domain::line::LineHoldKind;
@@ -54,4 +54,24 @@ async fn a_failure_that_comes_again_does_not_hold_a_released_line() {
     let soon = house.control.now().after(Duration::from_secs(1)).0 / 1_000;
     house.webhook(vec![locked(&seen[3], Some(soon))]).await;
     until_held(&house).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_late_refusal_of_the_template_does_not_hold_a_campaign_that_was_resumed_since() {
+    let _together = together().await;
+    let house = House::open().await;
+    house.line("line-1", "", 500).await;
+    let late = Reply::RefuseAfter { pause: Duration::from_millis(700), status: 404, code: 132_001 };
+    house.provider.answers(unless(move |seen| (seen.number == 0).then_some(late)));
+    let run = house.started("campaign", "line-1", 10).await;
+    house.provider.until(1).await;
+    house.pause(&run).await;
+    house.resume(&run).await;
+    house.assert_done(&run).await;
+    assert!(house.messages(&run).await.iter().any(|message| !message.state.older.is_empty()), "nothing was refused");
+
+    // One that was asked for since then holds it.
+    house.provider.answers(|_| Reply::Refuse { status: 404, code: 132_001 });
+    let run = house.started("other", "line-1", 10).await;
+    house.until_state(&run, CampaignState::Held).await;
 }

@@ -19,9 +19,10 @@ async fn what_has_not_passed_the_gate_stays() {
     house.provider.answers(|_| Reply::AcceptAfter(Duration::from_millis(20)));
     let run = house.started("campaign", "line-1", 600).await;
     house.provider.until(100).await;
-    house.runtime.close_gate(run.key);
+    let shut = house.runtime.shut_gate(run.key);
     let passed = house.provider.count() + house.runtime.line_status(line.key).in_flight as usize + BETWEEN;
     let in_flight = house.pause(&run).await;
+    drop(shut);
     assert_eq!(house.record(&run).await.state, CampaignState::Paused);
     assert!(house.provider.count() <= passed);
     house.until_quiet(&run).await;

@@ -30,6 +30,8 @@ pub(super) enum Reply {
     AcceptAfter(Duration),
     /// Answers with this HTTP status and error code.
     Refuse { status: u16, code: u32 },
+    /// Answers with this HTTP status and error code after a while.
+    RefuseAfter { pause: Duration, status: u16, code: u32 },
     /// Takes the message and closes the connection without a word.
     TakeAndCut,
     /// Takes the message and answers 500 without a code.
@@ -221,14 +223,17 @@ async fn answer(desk: Arc<Desk>, request: Request<Incoming>) -> std::io::Result<
     };
     desk.count.send_modify(|count| *count += 1);
     let ok = || Ok(json(200, format!(r#"{{"messages":[{{"id":"{}"}}]}}"#, seen.provider_id())));
+    let refused = |status, code| Ok(json(status, format!(r#"{{"error":{{"message":"refused","code":{code}}}}}"#)));
     match reply {
         Reply::Accept => ok(),
         Reply::AcceptAfter(pause) => {
             tokio::time::sleep(pause).await;
             ok()
         }
-        Reply::Refuse { status, code } => {
-            Ok(json(status, format!(r#"{{"error":{{"message":"refused","code":{code}}}}}"#)))
+        Reply::Refuse { status, code } => refused(status, code),
+        Reply::RefuseAfter { pause, status, code } => {
+            tokio::time::sleep(pause).await;
+            refused(status, code)
         }
         Reply::TakeAndFail => Ok(json(500, "<html>oops</html>".to_owned())),
         Reply::TakeAndCut => Err(std::io::ErrorKind::ConnectionReset.into()),

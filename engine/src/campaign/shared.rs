@@ -23,9 +23,9 @@ pub(crate) struct CampaignShared {
     pub(crate) key: CampaignKey,
     pub(crate) kind: ProviderKind,
     record: ArcSwap<Campaign>,
+    /// What the gate says; follows `gate` and the record.
     gate_open: AtomicBool,
-    /// The gate was shut for a hold that is yet to be written.
-    hold_expected: AtomicBool,
+    gate: Mutex<Gate>,
     /// Rises whenever the gate shuts or somebody asks to start over: what the actor read ahead before is void.
     epoch: AtomicU64,
     sweeping: AtomicBool,
@@ -40,6 +40,17 @@ pub(crate) struct CampaignShared {
     progress: watch::Sender<Progress>,
     binding: Mutex<Binding>,
     errors: Mutex<ErrorRun>,
+}
+
+/// What keeps the gate shut beside the record: whatever else is written meanwhile does not open it.
+#[derive(Debug, Default)]
+struct Gate {
+    /// Those who are about to write that the campaign stops ([`Shut`]).
+    shut_by: u32,
+    /// The supervisor is about to write a hold.
+    hold_expected: bool,
+    /// When it last began to run again.
+    resumed_at: Option<Mono>,
 }
 
 #[derive(Debug, Default)]
@@ -71,7 +82,7 @@ impl CampaignShared {
             key: record.key,
             kind,
             gate_open: AtomicBool::new(record.state == CampaignState::Running),
-            hold_expected: AtomicBool::new(false),
+            gate: Mutex::default(),
             epoch: AtomicU64::new(0),
             sweeping: AtomicBool::new(false),
             in_flight: AtomicU64::new(0),
@@ -90,20 +101,33 @@ impl CampaignShared {
         self.record.load_full()
     }
 
-    /// Takes over a newer record; the gate follows its state.
-    pub(crate) fn set_record(&self, record: Campaign) {
-        let open = record.state == CampaignState::Running;
+    /// Takes over a newer record. The gate follows its state, unless somebody is about to write that the campaign stops.
+    pub(crate) fn set_record(&self, record: Campaign, now: Mono) {
         // Held throughout: of two records that come at once, the newer stays.
         let mut counts = self.counts.lock();
-        if record.version >= self.record.load().version {
-            self.record.store(Arc::new(record));
-            if !open {
-                self.epoch.fetch_add(1, Ordering::SeqCst);
-            }
-            self.hold_expected.store(false, Ordering::SeqCst);
-            self.gate_open.store(open, Ordering::SeqCst);
-            counts.dirty = true;
+        let before = self.record.load();
+        if record.version < before.version {
+            return;
         }
+        let (ran, runs) = (before.state == CampaignState::Running, record.state == CampaignState::Running);
+        self.record.store(Arc::new(record));
+        let mut gate = self.gate.lock();
+        if runs && !ran {
+            gate.resumed_at = Some(now);
+        }
+        if !runs {
+            // Held, or stopped otherwise: what was expected has come, or is not needed.
+            gate.hold_expected = false;
+            self.epoch.fetch_add(1, Ordering::SeqCst);
+        }
+        self.follow(&gate);
+        counts.dirty = true;
+    }
+
+    /// Sets the gate as the record and those who shut it say.
+    fn follow(&self, gate: &Gate) {
+        let runs = self.record.load().state == CampaignState::Running;
+        self.gate_open.store(runs && gate.shut_by == 0 && !gate.hold_expected, Ordering::SeqCst);
     }
 
     /// Whether its messages may pass to a provider. Asked directly before the write.
@@ -111,24 +135,35 @@ impl CampaignShared {
         self.gate_open.load(Ordering::SeqCst)
     }
 
-    pub(crate) fn close_gate(&self) {
-        self.hold_expected.store(false, Ordering::SeqCst);
-        self.gate_open.store(false, Ordering::SeqCst);
+    /// Shuts the gate at once, for as long as what is returned is held: until it is written that the campaign stops, or not.
+    pub(crate) fn shut(self: &Arc<Self>) -> Shut {
+        let mut gate = self.gate.lock();
+        gate.shut_by += 1;
+        self.follow(&gate);
         self.epoch.fetch_add(1, Ordering::SeqCst);
+        Shut(Arc::clone(self))
     }
 
     /// Shuts the gate for a hold that the supervisor is about to write.
-    pub(crate) fn close_gate_for_hold(&self) {
-        self.close_gate();
-        self.hold_expected.store(true, Ordering::SeqCst);
+    pub(crate) fn shut_for_hold(&self) {
+        let mut gate = self.gate.lock();
+        gate.hold_expected = true;
+        self.follow(&gate);
+        self.epoch.fetch_add(1, Ordering::SeqCst);
     }
 
-    /// The supervisor may have lost what it was told: a gate that was shut for a hold follows the record again. The next
-    /// outcome of that kind asks for the hold anew.
+    /// The hold is written, or will not be: the gate follows the record again. Also when the supervisor may have lost what it was
+    /// told; the next outcome of that kind asks for the hold anew.
     pub(crate) fn forget_expected_hold(&self) {
-        if self.hold_expected.swap(false, Ordering::SeqCst) && self.record.load().state == CampaignState::Running {
-            self.gate_open.store(true, Ordering::SeqCst);
-        }
+        let mut gate = self.gate.lock();
+        gate.hold_expected = false;
+        self.follow(&gate);
+    }
+
+    /// Whether somebody, or time, put it back to work since `began`: an answer to a request from before says nothing of the
+    /// campaign as it is now.
+    pub(crate) fn was_resumed_since(&self, began: Mono) -> bool {
+        self.gate.lock().resumed_at.is_some_and(|at| at >= began)
     }
 
     pub(crate) fn epoch(&self) -> u64 {
@@ -273,6 +308,20 @@ impl CampaignShared {
     }
 }
 
+/// Keeps a campaign's gate shut; dropped, the gate follows the record.
+#[derive(Debug)]
+pub(crate) struct Shut(Arc<CampaignShared>);
+
+impl Drop for Shut {
+    fn drop(&mut self) {
+        let mut gate = self.0.gate.lock();
+        gate.shut_by -= 1;
+        self.0.follow(&gate);
+        drop(gate);
+        self.0.wake();
+    }
+}
+
 /// The rate shown is a mean over one to two of these.
 const RATE_OVER: std::time::Duration = std::time::Duration::from_secs(2);
 
@@ -319,11 +368,11 @@ impl Registry {
     }
 
     /// Takes over a newer record of a campaign that is here.
-    pub(crate) fn update(&self, record: &Campaign) -> Option<Arc<CampaignShared>> {
+    pub(crate) fn update(&self, record: &Campaign, now: Mono) -> Option<Arc<CampaignShared>> {
         // Under the lock: it is not removed as settled in the moment in which it is reopened.
         let campaigns = self.campaigns.read();
         let shared = campaigns.get(&record.key)?;
-        shared.set_record(record.clone());
+        shared.set_record(record.clone(), now);
         Some(Arc::clone(shared))
     }
 
@@ -357,3 +406,7 @@ impl Registry {
         dirty
     }
 }
+
+#[cfg(test)]
+#[path = "shared_tests.rs"]
+mod tests;

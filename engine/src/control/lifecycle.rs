@@ -3,9 +3,12 @@
 //! The order in a pause or cancel is: shut the gate, write, tell the actor. So what was answered is durable, and nothing that
 //! had not passed the gate by then passes afterwards, whether or not the server lives to see it.
 
+use std::time::Duration;
+
 use super::campaigns::{CampaignView, check_suits};
 use super::error::{Error, OrNotFound, Result, Violations};
 use super::page::PAGE_SIZE_MAX;
+use super::runtime::Shut;
 use super::{Control, filter, same_version};
 use crate::domain::campaign::{Campaign, CampaignState, Move, next_state};
 use crate::domain::ids::{CampaignKey, TenantId};
@@ -15,6 +18,8 @@ use crate::store::{LineFilter, Page, StoreError};
 
 /// Most campaigns in a batch.
 const BATCH_MAX: usize = 1_000;
+/// Pause before a ledger that is away is asked again.
+const LEDGER_PAUSE: Duration = Duration::from_secs(1);
 /// How often a move without an etag is tried again when the record moved meanwhile.
 const MOVES_MAX: usize = 8;
 
@@ -162,18 +167,19 @@ impl Control {
                 let in_flight = self.runtime.in_flight(campaign.key);
                 return Ok(Halted { campaign: self.view(campaign).await?, in_flight });
             }
-            self.runtime.close_gate(campaign.key);
+            let shut = self.runtime.shut_gate(campaign.key);
             match self.write_halt(campaign.clone(), to).await {
                 Ok(halted) => {
                     // Counted after the write and before the actor lets go of anything: an upper bound of what may still leave.
                     let in_flight = self.runtime.in_flight(halted.key);
                     self.runtime.campaign_changed(&halted).await;
+                    drop(shut);
                     return Ok(Halted { campaign: self.view(halted).await?, in_flight });
                 }
                 Err(error) => {
-                    // The gate was shut on the strength of a write that did not happen.
-                    let stored = self.store.campaign_by_key(campaign.key).await.unwrap_or(campaign);
-                    self.runtime.campaign_changed(&stored).await;
+                    // The gate was shut on the strength of a write that did not happen, as far as anybody knows: it follows what is
+                    // written.
+                    self.follow_stored(campaign.key, shut).await;
                     if !matches!(error, StoreError::Version { .. }) || expected.is_some() {
                         return Err(error.into());
                     }
@@ -181,6 +187,31 @@ impl Control {
             }
         }
         Err(Error::Stale)
+    }
+
+    /// Tells the actors what is written, then lets go of the gate. A ledger that cannot be read may have taken the halt: then the gate
+    /// stays shut until somebody knows.
+    async fn follow_stored(&self, key: CampaignKey, shut: Shut) {
+        match self.store.campaign_by_key(key).await {
+            Ok(stored) => self.runtime.campaign_changed(&stored).await,
+            Err(StoreError::Unavailable(_)) => {
+                let control = self.clone();
+                tokio::spawn(async move {
+                    let stored = loop {
+                        tokio::time::sleep(LEDGER_PAUSE).await;
+                        match control.store.campaign_by_key(key).await {
+                            Err(StoreError::Unavailable(_)) if !control.runtime.is_draining() => {}
+                            stored => break stored,
+                        }
+                    };
+                    if let Ok(stored) = stored {
+                        control.runtime.campaign_changed(&stored).await;
+                    }
+                    drop(shut);
+                });
+            }
+            Err(error) => tracing::error!(campaign = %key, %error, "a campaign that was to be stopped cannot be read"),
+        }
     }
 
     async fn write_halt(&self, mut campaign: Campaign, to: CampaignState) -> Result<Campaign, StoreError> {

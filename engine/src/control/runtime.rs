@@ -68,6 +68,9 @@ pub struct LineStatus {
     pub probing: bool,
 }
 
+/// Keeps a campaign's gate shut until it is dropped.
+pub type Shut = Box<dyn Send>;
+
 /// The running actors, as the façade sees them.
 #[async_trait]
 pub trait Runtime: Send + Sync + 'static {
@@ -75,15 +78,15 @@ pub trait Runtime: Send + Sync + 'static {
     /// entry, in order.
     async fn commit(&self, entries: Vec<Entry>) -> StoreResult<Vec<EntryResult>>;
 
-    /// Shuts the campaign's gate at once: from now on nothing of it passes to a provider but what already passed.
-    /// Called before a pause or cancel is written.
-    fn close_gate(&self, campaign: CampaignKey);
+    /// Shuts the campaign's gate at once: from now on nothing of it passes to a provider but what already passed, whatever else is
+    /// written meanwhile. Called before a pause or cancel is written; dropped, when that is done and told, or was not done.
+    fn shut_gate(&self, campaign: CampaignKey) -> Shut;
 
     /// Messages of the campaign that are in flight now: a durable intent and no durable outcome.
     fn in_flight(&self, campaign: CampaignKey) -> u64;
 
     /// The campaign's record was written (state, settings): its actor is started, told or stopped, its gate opened or shut
-    /// accordingly. Returns when that has taken effect. Also called to take back a [`Runtime::close_gate`].
+    /// accordingly. Returns when that has taken effect.
     async fn campaign_changed(&self, campaign: &Campaign);
 
     /// The campaign's record was removed.

@@ -47,8 +47,9 @@ impl Runtime for FakeRuntime {
         Ok(self.store.commit(entries).await?.results)
     }
 
-    fn close_gate(&self, campaign: CampaignKey) {
+    fn shut_gate(&self, campaign: CampaignKey) -> runtime::Shut {
         self.tell(format!("close {campaign}"));
+        Box::new(())
     }
 
     fn in_flight(&self, campaign: CampaignKey) -> u64 {

@@ -40,6 +40,7 @@ pub(crate) struct LineShared {
     pub(crate) account: Option<Arc<Account>>,
     pub(crate) clock: Clock,
     record: ArcSwap<Line>,
+    /// Held, or about to be: follows the record and `hold_expected`.
     held: AtomicBool,
     draining: AtomicBool,
     guard: Duration,
@@ -64,6 +65,8 @@ struct Gate {
     lag: Duration,
     /// When somebody, or its end, last lifted a hold.
     released_at: Mono,
+    /// A hold is about to be written: no other write of the record lets the line send.
+    hold_expected: bool,
 }
 
 impl LineShared {
@@ -86,6 +89,7 @@ impl LineShared {
             aimed: 0.0,
             lag: Duration::ZERO,
             released_at: Mono(0),
+            hold_expected: false,
         };
         Self {
             key: record.key,
@@ -119,7 +123,8 @@ impl LineShared {
         if self.record.load().hold.is_some() && record.hold.is_none() {
             gate.released_at = self.clock.mono();
         }
-        self.held.store(record.hold.is_some(), Ordering::SeqCst);
+        gate.hold_expected &= record.hold.is_none();
+        self.held.store(record.hold.is_some() || gate.hold_expected, Ordering::SeqCst);
         self.record.store(Arc::new(record));
     }
 
@@ -140,13 +145,16 @@ impl LineShared {
 
     /// Stops the line at once, before the hold is written.
     pub(crate) fn hold_now(&self) {
+        let mut gate = self.gate.lock();
+        gate.hold_expected = true;
         self.held.store(true, Ordering::SeqCst);
     }
 
-    /// The supervisor may have lost what it was told: the line follows its record again. The next outcome of that kind asks for
-    /// the hold anew.
+    /// The hold is written, or will not be: the line follows its record again. Also when the supervisor may have lost what it was
+    /// told; the next outcome of that kind asks for the hold anew.
     pub(crate) fn forget_expected_hold(&self) {
-        let _gate = self.gate.lock();
+        let mut gate = self.gate.lock();
+        gate.hold_expected = false;
         self.held.store(self.record.load().hold.is_some(), Ordering::SeqCst);
     }
 
@@ -364,5 +372,32 @@ pub(crate) struct Busy(Arc<LineShared>);
 impl Drop for Busy {
     fn drop(&mut self) {
         self.0.busy.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::line::{LineHold, LineHoldKind};
+    use crate::domain::time::UnixMillis;
+    use crate::store::conformance;
+
+    #[test]
+    fn no_other_write_of_the_record_lets_a_line_send_that_is_about_to_be_held() {
+        let record = |version, held: bool| {
+            let hold = LineHold { kind: LineHoldKind::Line, reason: String::new(), at: UnixMillis(0), until: None };
+            Line { version, hold: held.then_some(hold), ..conformance::line("line-1", "100") }
+        };
+        let line = LineShared::new(record(1, false), None, Clock::system(), &EngineConfig::default());
+        let is_held = || line.held.load(Ordering::SeqCst);
+        line.hold_now();
+        line.set_record(record(2, false));
+        assert!(is_held(), "the hold is yet to be written");
+        line.set_record(record(3, true));
+        line.set_record(record(4, false));
+        assert!(!is_held(), "released");
+        line.hold_now();
+        line.forget_expected_hold();
+        assert!(!is_held(), "not written: the line follows its record");
     }
 }

@@ -91,14 +91,20 @@ impl Outcomes {
             let code = failure.map_or(0, |f| f.code);
             let reason = || failure.map(|f| format!("{} (code {code})", f.title)).unwrap_or_default();
             let began = core.context.clock.mono() - latency;
-            if let Some(act) = effects.act.filter(|act| !of_line(*act) || !item.line.was_released_since(began)) {
+            // A late answer says nothing of what was released or resumed since it was asked for.
+            let mended = campaign.was_resumed_since(began);
+            let late = |act: Act| match act {
+                Act::HoldCampaign | Act::PauseCampaign(_) => mended,
+                act => of_line(act) && item.line.was_released_since(began),
+            };
+            if let Some(act) = effects.act.filter(|act| !late(*act)) {
                 if act == Act::HoldCampaign {
-                    campaign.close_gate_for_hold();
+                    campaign.shut_for_hold();
                 }
                 self.act(act, &item.line, campaign.key, reason());
             }
-            if effects.bug_run && campaign.count_error(code, self.error_run_max) {
-                campaign.close_gate_for_hold();
+            if effects.bug_run && !mended && campaign.count_error(code, self.error_run_max) {
+                campaign.shut_for_hold();
                 let reason = format!("{} times in a row: {}", self.error_run_max, reason());
                 self.tell(SupervisorMsg::ErrorRun(campaign.key, reason));
             }

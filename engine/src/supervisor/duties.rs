@@ -107,8 +107,9 @@ async fn write_move(context: &Context, key: CampaignKey, asked: Move, hold: Opti
 fn take_over(context: &Context, record: Campaign) {
     let key = record.key;
     if let Some(shared) = context.registry.get(key) {
-        shared.set_record(record);
-        shared.publish(context.clock.mono(), true);
+        let now = context.clock.mono();
+        shared.set_record(record, now);
+        shared.publish(now, true);
     }
     context.cast(SupervisorMsg::CampaignChanged(key, None));
 }
@@ -158,7 +159,7 @@ fn reopen(context: &Arc<Context>, key: CampaignKey) {
 
 /// `stop_at` came: what is unsent expires.
 fn expire(context: &Arc<Context>, shared: &Arc<CampaignShared>) {
-    shared.close_gate();
+    let shut = shared.shut();
     let (context, shared) = (Arc::clone(context), Arc::clone(shared));
     tokio::spawn(async move {
         let now = context.clock.wall();
@@ -180,6 +181,7 @@ fn expire(context: &Arc<Context>, shared: &Arc<CampaignShared>) {
         if let Err(error) = written.await {
             tracing::warn!(campaign = %shared.key, %error, "stop_at could not be written; trying again");
         }
+        drop(shut);
     });
 }
 
@@ -237,8 +239,9 @@ fn settle_if_done(context: &Arc<Context>, shared: &Arc<CampaignShared>) {
             };
             match settled.await {
                 Ok(record) if record.settled_at.is_some() => {
-                    shared.set_record(record);
-                    shared.publish(context.clock.mono(), true);
+                    let now = context.clock.mono();
+                    shared.set_record(record, now);
+                    shared.publish(now, true);
                     context.registry.remove_settled(shared.key);
                     context.cast(SupervisorMsg::CampaignGone(shared.key));
                 }
@@ -305,21 +308,24 @@ pub(super) fn hold_campaign(
     reason: String,
     until: Option<UnixMillis>,
 ) {
-    if let Some(shared) = context.registry.get(key) {
-        shared.close_gate_for_hold();
-    }
+    let Some(shared) = context.registry.get(key) else { return };
+    shared.shut_for_hold();
     tracing::error!(campaign = %key, reason, "campaign held");
     let hold = Hold { kind, reason, at: context.clock.wall(), until };
-    let context = Arc::clone(context);
+    let (context, asked_at) = (Arc::clone(context), context.clock.mono());
     tokio::spawn(async move {
         // Its gate is shut and nobody else asks for it: it is written as soon as the ledger takes it.
-        while let Err(error) = write_move(&context, key, Move::Hold, Some(hold.clone())).await {
+        while !shared.was_resumed_since(asked_at)
+            && let Err(error) = write_move(&context, key, Move::Hold, Some(hold.clone())).await
+        {
             tracing::error!(campaign = %key, %error, "the campaign's hold could not be written");
             if !matches!(error, StoreError::Unavailable(_)) {
-                return;
+                break;
             }
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
+        shared.forget_expected_hold();
+        shared.wake();
     });
 }
 
@@ -334,6 +340,7 @@ pub(super) fn hold_line(
     let Some(entry) = context.line(key) else { return };
     entry.shared.hold_now();
     if covers(entry.shared.record().hold.as_ref(), until) {
+        entry.shared.forget_expected_hold();
         return;
     }
     tracing::error!(line = %entry.shared.record().id, reason, "line held");
@@ -354,12 +361,13 @@ fn write_line(context: &Arc<Context>, key: LineKey, hold: Option<LineHold>) {
     let context = Arc::clone(context);
     tokio::spawn(async move {
         let Some(entry) = context.line(key) else { return };
+        let seen = entry.shared.record();
         loop {
-            let seen = entry.shared.record();
             let written = async {
                 let mut record = context.store.line(&seen.tenant, &seen.id).await?;
-                // Everything in flight meets the same trouble: the first word stands.
-                if hold.as_ref().is_some_and(|hold| covers(record.hold.as_ref(), hold.until)) {
+                // Everything in flight meets the same trouble: the first word stands, and a release since then stands too.
+                let needless = |hold: &LineHold| covers(record.hold.as_ref(), hold.until);
+                if hold.as_ref().is_some_and(needless) || hold.is_some() && record.released_at != seen.released_at {
                     return Ok(record);
                 }
                 record.updated_at = context.clock.wall();
@@ -372,16 +380,19 @@ fn write_line(context: &Arc<Context>, key: LineKey, hold: Option<LineHold>) {
             match written.await {
                 Ok(record) => {
                     context.take_line(record);
-                    context.cast(SupervisorMsg::LineChanged(key, None));
-                    return;
+                    break;
                 }
                 Err(StoreError::Version { .. }) => {}
                 Err(StoreError::Unavailable(_)) => tokio::time::sleep(Duration::from_secs(1)).await,
                 Err(error) => {
                     tracing::error!(line = %seen.id, %error, "the line's hold could not be written");
-                    return;
+                    break;
                 }
             }
         }
+        if hold.is_some() {
+            entry.shared.forget_expected_hold();
+        }
+        context.cast(SupervisorMsg::LineChanged(key, None));
     });
 }

@@ -8,6 +8,7 @@ use ractor::rpc::CallResult;
 use tokio::sync::watch;
 
 use super::{Context, SupervisorMsg, duties, recovery};
+use crate::control::runtime::Shut;
 use crate::control::{LineStatus, Progress, Runtime};
 use crate::domain::campaign::{Campaign, CampaignState};
 use crate::domain::ids::{CampaignKey, LineKey};
@@ -41,10 +42,8 @@ impl Runtime for Handle {
         self.context.ledger.commit(entries).await
     }
 
-    fn close_gate(&self, campaign: CampaignKey) {
-        if let Some(shared) = self.context.registry.get(campaign) {
-            shared.close_gate();
-        }
+    fn shut_gate(&self, campaign: CampaignKey) -> Shut {
+        Box::new(self.context.registry.get(campaign).map(|shared| shared.shut()))
     }
 
     fn in_flight(&self, campaign: CampaignKey) -> u64 {

@@ -150,7 +150,7 @@ async fn unsettle(context: &Arc<Context>, mut record: Campaign) -> StoreResult<(
 
 /// Puts a campaign into the registry, with its tally and the kind of its pool.
 pub(crate) async fn adopt(context: &Context, record: Campaign) -> StoreResult<Arc<CampaignShared>> {
-    if let Some(shared) = context.registry.update(&record) {
+    if let Some(shared) = context.registry.update(&record, context.clock.mono()) {
         return Ok(shared);
     }
     let pool = context.store.pool(&record.tenant, &record.pool).await?;

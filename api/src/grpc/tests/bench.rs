@@ -41,7 +41,9 @@ impl Runtime for Idle {
     async fn commit(&self, entries: Vec<Entry>) -> StoreResult<Vec<EntryResult>> {
         Ok(self.0.commit(entries).await?.results)
     }
-    fn close_gate(&self, _: CampaignKey) {}
+    fn shut_gate(&self, _: CampaignKey) -> Box<dyn Send> {
+        Box::new(())
+    }
     fn in_flight(&self, _: CampaignKey) -> u64 {
         0
     }

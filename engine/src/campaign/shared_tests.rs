@@ -1,0 +1,60 @@
+//! The gate: who stops a campaign is not overruled by whatever else is written at the same time.
+
+use super::*;
+use crate::store::conformance;
+
+fn record(version: u64, state: CampaignState) -> Campaign {
+    Campaign { version, state, ..conformance::campaign("gate") }
+}
+
+fn running() -> Arc<CampaignShared> {
+    let record = record(1, CampaignState::Running);
+    Arc::new(CampaignShared::new(record, ProviderKind::Meta, Tally::default(), 0, UnixMillis(0)))
+}
+
+#[test]
+fn a_settings_update_does_not_open_the_gate_before_the_hold_is_written() {
+    let shared = running();
+    shared.shut_for_hold();
+    assert!(!shared.gate_is_open());
+    shared.set_record(record(2, CampaignState::Running), Mono(5));
+    assert!(!shared.gate_is_open(), "the hold is yet to be written");
+    shared.set_record(record(3, CampaignState::Held), Mono(6));
+    shared.set_record(record(4, CampaignState::Running), Mono(7));
+    assert!(shared.gate_is_open(), "resumed");
+
+    // A hold that could not be written, or that nobody needs any more.
+    shared.shut_for_hold();
+    shared.forget_expected_hold();
+    assert!(shared.gate_is_open());
+}
+
+#[test]
+fn a_settings_update_does_not_open_the_gate_while_a_pause_is_being_written() {
+    let shared = running();
+    let (pause, cancel) = (shared.shut(), shared.shut());
+    shared.set_record(record(2, CampaignState::Running), Mono(5));
+    assert!(!shared.gate_is_open());
+    shared.set_record(record(3, CampaignState::Paused), Mono(6));
+    drop(pause);
+    assert!(!shared.gate_is_open());
+    drop(cancel);
+    assert!(!shared.gate_is_open(), "it is paused");
+
+    let running = running();
+    let epoch = running.epoch();
+    drop(running.shut());
+    assert!(running.gate_is_open(), "what was not written holds nobody up");
+    assert!(running.epoch() > epoch, "what was read ahead is void");
+}
+
+#[test]
+fn it_knows_since_when_it_runs_again() {
+    let shared = running();
+    assert!(!shared.was_resumed_since(Mono(0)));
+    shared.set_record(record(2, CampaignState::Running), Mono(5));
+    assert!(!shared.was_resumed_since(Mono(0)), "it ran all the time");
+    shared.set_record(record(3, CampaignState::Held), Mono(6));
+    shared.set_record(record(4, CampaignState::Running), Mono(9));
+    assert!(shared.was_resumed_since(Mono(9)) && !shared.was_resumed_since(Mono(10)));
+}
