@@ -203,6 +203,7 @@ pub fn engine_config(config: &Config) -> anyhow::Result<EngineConfig> {
         commit_entries_max: config.store.group_commit_entries,
         park_for: config.in_doubt.parked_wait,
         parked_max: config.in_doubt.parked_max as u64,
+        inbound_max: config.webhooks.inbound_max as u64,
         drain_senders: config.shutdown.drain_senders,
         flush_statuses: config.shutdown.flush_statuses,
         campaign_series_max: config.metrics.campaigns_max,

@@ -51,6 +51,8 @@ pub struct EngineConfig {
     pub park_for: Duration,
     /// Most events parked at once; beyond them a stranger's are dropped and counted.
     pub parked_max: u64,
+    /// Most inbound messages and other webhook entries kept for later features; the oldest give way and are counted.
+    pub inbound_max: u64,
     /// Most running campaigns with series of their own on the metrics page; the others are summed up there.
     pub campaign_series_max: usize,
     /// How long senders get to bring in their answers when the engine stops.
@@ -81,6 +83,7 @@ impl Default for EngineConfig {
             window_len: 1_024,
             park_for: Duration::from_secs(15 * 60),
             parked_max: 100_000,
+            inbound_max: 100_000,
             campaign_series_max: 100,
             drain_senders: Duration::from_secs(25),
             flush_statuses: Duration::from_secs(5),

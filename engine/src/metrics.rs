@@ -15,6 +15,8 @@ pub const PROVIDER_REQUEST_SECONDS: &str = "sluice_provider_request_duration_sec
 pub const WEBHOOK_ENTRIES: &str = "sluice_webhook_entries_total";
 /// Entries that wait for a commit.
 pub const LEDGER_WAITING: &str = "sluice_ledger_waiting_entries";
+/// Inbound entries that gave way to newer ones.
+pub const INBOUND_GONE: &str = "sluice_inbound_removed_total";
 /// Entries that the ledger could not take and that were given up.
 pub const LEDGER_GIVEN_UP: &str = "sluice_ledger_entries_given_up_total";
 /// Messages in flight.
@@ -57,6 +59,11 @@ pub fn describe() {
         LEDGER_WAITING,
         Unit::Count,
         "Entries that wait for a commit. A sustained rise means that the disk is too slow or full: sending and webhooks will be held back."
+    );
+    describe_counter!(
+        INBOUND_GONE,
+        Unit::Count,
+        "Inbound messages and other webhook entries that were kept for later and gave way to newer ones, at inbound_max. A rise means that the ledger forgets what people wrote: raise the limit, or take the entries out in time."
     );
     describe_counter!(
         LEDGER_GIVEN_UP,
@@ -119,6 +126,7 @@ pub(crate) struct EntryMetrics {
     pub(crate) dropped: Counter,
     pub(crate) bad: Counter,
     pub(crate) other: Counter,
+    pub(crate) gone: Counter,
 }
 
 impl EntryMetrics {
@@ -131,6 +139,7 @@ impl EntryMetrics {
             dropped: entries("dropped"),
             bad: entries("bad"),
             other: entries("other"),
+            gone: counter!(INBOUND_GONE),
         }
     }
 }

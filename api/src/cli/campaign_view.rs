@@ -283,6 +283,7 @@ pub fn totals(answer: &GetTenantTotalsResponse, width: Option<u16>) -> String {
         [
             ("may still leave", values::count(answer.remaining)),
             ("in flight", values::count(answer.in_flight)),
+            ("refused at import", values::count(answer.refused)),
             ("pace", values::per_second(answer.current_rate)),
             ("as of", values::time(answer.as_of.as_ref())),
         ],

@@ -17,9 +17,9 @@ pub const CHUNK_BYTES: usize = 1024 * 1024;
 
 /// An error in a file, with the file's name.
 #[derive(Debug, thiserror::Error)]
-#[error("{}:{error}", path.display())]
+#[error("{name}:{error}")]
 pub struct FileError {
-    path: PathBuf,
+    name: String,
     /// What and where.
     pub error: CsvError,
 }
@@ -29,6 +29,8 @@ pub struct FileError {
 pub struct CsvFile {
     /// Where it is.
     pub path: PathBuf,
+    /// What people know it by.
+    pub name: String,
     /// What separates its fields.
     pub delimiter: u8,
     /// What it may demand.
@@ -55,7 +57,7 @@ impl CsvFile {
         let file = File::open(&self.path).map_err(io)?;
         if !file.metadata().map_err(io)?.is_file() {
             return Err(io(std::io::Error::other(
-                "this is no regular file; it is read more than once, so pipes cannot be imported",
+                "this is no regular file, and it is read more than once: give `-` as the file and pipe it in",
             )));
         }
         let mut source = CsvSource::new(file, self.delimiter, self.limits);
@@ -81,7 +83,7 @@ impl CsvFile {
 
     /// Gives an error the name of the file.
     pub fn error(&self, error: CsvError) -> FileError {
-        FileError { path: self.path.clone(), error }
+        FileError { name: self.name.clone(), error }
     }
 
     /// The name of an import of this file: its own, made to fit the rules for ids.
@@ -242,7 +244,7 @@ mod tests {
         let mut on_disk = tempfile::NamedTempFile::new().expect("a file");
         on_disk.write_all(text.as_bytes()).expect("written");
         let path = on_disk.path().to_owned();
-        (on_disk, CsvFile { path, delimiter: b',', limits: Limits::default() })
+        (on_disk, CsvFile { name: path.display().to_string(), path, delimiter: b',', limits: Limits::default() })
     }
 
     fn chunks(csv: &CsvFile, chunk_rows: u32, acked_rows: u64) -> Vec<(u64, u64, bool)> {

@@ -143,7 +143,7 @@ async fn stream<W: Write>(
 }
 
 /// The columns of the CSV form.
-const COLUMNS: [&str; 19] = [
+const COLUMNS: [&str; 21] = [
     "seq",
     "external_id",
     "address",
@@ -163,6 +163,8 @@ const COLUMNS: [&str; 19] = [
     "failure_title",
     "conflict",
     "double",
+    "import_id",
+    "import_row",
 ];
 
 enum Writer<W: Write> {
@@ -247,5 +249,8 @@ fn cells(message: &Message) -> [String; COLUMNS.len()] {
         failure.map_or_else(String::new, |failure| failure.title.clone()),
         message.conflict.to_string(),
         message.double.to_string(),
+        message.origin.as_ref().map_or_else(String::new, |origin| origin.import_id.clone()),
+        // Counted from 1, as in the list of refused rows.
+        message.origin.as_ref().map_or_else(String::new, |origin| (origin.row + 1).to_string()),
     ]
 }

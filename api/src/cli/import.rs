@@ -1,6 +1,6 @@
 //! `import`: a CSV file into a campaign.
 //!
-//! The file is read up to three times: once to see that it is well-formed throughout, before anything is sent; once to send it; and
+//! What comes by a pipe (`-`) is laid down in a file first. The file is read up to three times: once to see that it is well-formed throughout, before anything is sent; once to send it; and
 //! once more, when rows were refused, to give their lines in the report. Memory stays at a few chunks whatever its size.
 
 use std::path::{Path, PathBuf};
@@ -21,8 +21,11 @@ use super::failure::{Exit, Failure, Outcome};
 use super::import_report;
 use super::import_stream::{self, Ended, Events, Plan};
 use super::output::Console;
+use super::spool::Spool;
 use super::values;
 
+/// The file's name that stands for standard input.
+const PIPE: &str = "-";
 /// How often progress is told where no bar can be drawn.
 const PLAIN_EVERY: Duration = Duration::from_secs(5);
 
@@ -32,7 +35,8 @@ pub struct ImportArgs {
     /// The campaign; a draft that is not sealed
     pub campaign: String,
     /// The file: UTF-8, a header row. Columns: phone (or country_code and phone_number), external_id, header_param_1,
-    /// body_param_1 …, button_url_param_1 …, or the names of the template's named parameters (`templates show` lists them)
+    /// body_param_1 …, button_url_param_1 …, or the names of the template's named parameters (`templates show` lists them).
+    /// `-` reads standard input; it needs --import-id
     pub file: PathBuf,
     /// Name of the import: a repeated import of the same name goes on where the last one stopped [default: that of the file]
     #[arg(long, value_name = "ID")]
@@ -84,7 +88,21 @@ struct Summary<'a> {
 
 /// Runs `import`.
 pub async fn run(args: &ImportArgs, server: &Server, console: &mut Console, interrupt: &CancellationToken) -> Outcome {
-    let file = CsvFile { path: args.file.clone(), delimiter: args.delimiter, limits: Limits::default() };
+    let spooled = if args.file.as_os_str() == PIPE {
+        let Some(spooled) = interrupt.run_until_cancelled(spool(args, console)).await else {
+            console.note("stopped before anything was sent");
+            return Ok(Exit::Interrupted);
+        };
+        Some(spooled?)
+    } else {
+        None
+    };
+    let file = CsvFile {
+        path: spooled.as_ref().map_or(&*args.file, Spool::path).to_owned(),
+        name: if spooled.is_some() { "standard input".to_owned() } else { args.file.display().to_string() },
+        delimiter: args.delimiter,
+        limits: Limits::default(),
+    };
     let import_id = args.import_id.clone().unwrap_or_else(|| file.import_id());
     let prepared = async {
         let slots = template_slots(&args.campaign, server).await?;
@@ -132,7 +150,8 @@ pub async fn run(args: &ImportArgs, server: &Server, console: &mut Console, inte
     }
     let Ended::Complete { resumed_from } = ended else { return Ok(Exit::Interrupted) };
 
-    let report = args.refused.clone().unwrap_or_else(|| args.file.with_extension("refused.csv"));
+    let beside = if spooled.is_some() { PathBuf::from(&import_id) } else { args.file.with_extension("") };
+    let report = args.refused.clone().unwrap_or_else(|| beside.with_added_extension("refused.csv"));
     let Some(result) = interrupt.run_until_cancelled(result(&plan, server, report)).await else {
         console
             .note(&format!("all rows are stored durably; `sluice refused {}` lists the refused ones", args.campaign));
@@ -143,7 +162,7 @@ pub async fn run(args: &ImportArgs, server: &Server, console: &mut Console, inte
     let summary = Summary {
         campaign_id: &args.campaign,
         import_id: &import_id,
-        file: args.file.display().to_string(),
+        file: file.name.clone(),
         rows: survey.rows,
         resumed_from,
         stored: import.stored_rows,
@@ -154,6 +173,19 @@ pub async fn run(args: &ImportArgs, server: &Server, console: &mut Console, inte
         rows_per_second: if seconds > 0.0 { sent as f64 / seconds } else { 0.0 },
     };
     finish(&summary, &import, refused_file.as_deref(), console)
+}
+
+/// Lays down what comes by the pipe. It is read to its end before anything is sent.
+async fn spool(args: &ImportArgs, console: &mut Console) -> Outcome<Spool> {
+    if args.import_id.is_none() {
+        return Err(Failure::new(Exit::Usage, "an import from standard input needs a name")
+            .hint("--import-id NAME; the same name with the same rows goes on where the last import stopped"));
+    }
+    let input = std::mem::replace(&mut console.input, Box::new(std::io::empty()));
+    tokio::task::spawn_blocking(move || Spool::of(input))
+        .await
+        .map_err(|error| Failure::new(Exit::Failed, format!("reading standard input stopped: {error}")))?
+        .map_err(|error| Failure::new(Exit::Failed, format!("standard input could not be laid down: {error}")))
 }
 
 /// The import as the server has it, and the list of refused rows if there are any.
@@ -207,8 +239,7 @@ fn columns(file: &CsvFile, slots: &Slots) -> Outcome<Columns> {
     let mut header = Record::default();
     file.open(&mut header).map_err(file_failure)?;
     Columns::resolve(&header, slots).map_err(|error| {
-        let mut failure =
-            Failure::new(Exit::Refused, format!("{}:1:1: the header row does not fit", file.path.display()));
+        let mut failure = Failure::new(Exit::Refused, format!("{}:1:1: the header row does not fit", file.name));
         failure.violations = error
             .0
             .into_iter()
@@ -230,10 +261,7 @@ async fn survey(file: &CsvFile) -> Outcome<Survey> {
         .map_err(|error| Failure::new(Exit::Failed, format!("reading the file stopped: {error}")))?
         .map_err(file_failure)?;
     if survey.rows == 0 {
-        return Err(Failure::new(
-            Exit::Refused,
-            format!("{}:1:1: there is no row after the header", file.path.display()),
-        ));
+        return Err(Failure::new(Exit::Refused, format!("{}:1:1: there is no row after the header", file.name)));
     }
     Ok(survey)
 }

@@ -284,9 +284,7 @@ impl Sending<'_> {
             Exit::Failed,
             format!(
                 "{}: the file had {} rows when it was checked and {} when it was sent; it must not change meanwhile",
-                self.plan.file.path.display(),
-                self.plan.rows,
-                self.state.acked_rows
+                self.plan.file.name, self.plan.rows, self.state.acked_rows
             ),
         );
         Err(failure.into())

@@ -70,6 +70,10 @@ pub fn history(message: Option<&Message>, width: Option<u16>) -> String {
     if message.next_attempt_time.is_some() {
         pairs.push(("next attempt", values::time(message.next_attempt_time.as_ref())));
     }
+    if let Some(origin) = &message.origin {
+        // Rows are counted from 1 for people.
+        pairs.push(("from", format!("row {} of import {}", origin.row + 1, origin.import_id)));
+    }
     for (index, parameter) in message.parameters.iter().enumerate() {
         pairs.push((if index == 0 { "parameters" } else { "" }, format!("{}: {parameter}", index + 1)));
     }

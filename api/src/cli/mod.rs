@@ -27,6 +27,7 @@ pub mod progress;
 pub mod recount;
 pub mod retry;
 pub mod select;
+mod spool;
 pub mod templates;
 #[cfg(test)]
 mod tests;

@@ -144,6 +144,12 @@ pub struct Grpc {
     pub requests_max: usize,
     /// Most watches at once in all.
     pub watches_max: usize,
+    /// Most imports at once in all; each holds a few chunks in memory.
+    pub imports_max: usize,
+    /// Most exports and recounts of a tenant at once in all.
+    pub exports_max: usize,
+    /// Longest silence of an importer.
+    pub import_idle: Duration,
     /// Longest that a call with one answer may take.
     pub request_timeout: Duration,
     /// How often a silent connection is asked whether it still lives.
@@ -158,6 +164,9 @@ impl Grpc {
             connection_streams_max: s.count("connection_streams_max", 128, 1..=65_536),
             requests_max: s.count("requests_max", 1_024, 1..=65_536),
             watches_max: s.count("watches_max", 256, 1..=65_536),
+            imports_max: s.count("imports_max", 32, 1..=1_024),
+            exports_max: s.count("exports_max", 32, 1..=1_024),
+            import_idle: s.seconds("import_idle_s", 120, 1..=3_600),
             request_timeout: s.milliseconds("request_timeout_ms", 30_000, 100..=600_000),
             keepalive_interval: s.milliseconds("keepalive_interval_ms", 30_000, 1_000..=600_000),
         }
@@ -181,6 +190,8 @@ pub struct Webhooks {
     pub account_bodies_max: usize,
     /// Most bytes of one account's bodies under way at once; further ones are answered 503.
     pub account_bytes_max: usize,
+    /// Most inbound messages and other entries kept for later features; the oldest give way.
+    pub inbound_max: usize,
 }
 
 impl Webhooks {
@@ -193,6 +204,7 @@ impl Webhooks {
             connections_max: s.count("connections_max", 4_096, 1..=65_536),
             account_bodies_max: s.count("account_bodies_max", 1_024, 1..=65_536),
             account_bytes_max: s.count("account_bytes_max", 32 * MIB, 64 * 1024..=4_096 * MIB),
+            inbound_max: s.count("inbound_max", 100_000, 100..=100_000_000),
         };
         if this.account_bytes_max < this.body_bytes_max {
             s.problem(

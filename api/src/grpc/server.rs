@@ -23,7 +23,7 @@ use crate::auth::Verifier;
 use crate::auth::layer::AuthLayer;
 use crate::config::{Grpc, TlsFiles};
 
-/// Bounds of the gRPC front. All but the last three are configuration.
+/// Bounds of the gRPC front. All of them are configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GrpcLimits {
     /// Largest message that is read, bytes.
@@ -58,9 +58,9 @@ impl From<&Grpc> for GrpcLimits {
             watches_max: config.watches_max,
             request_timeout: config.request_timeout,
             keepalive_interval: config.keepalive_interval,
-            imports_max: 32,
-            exports_max: 32,
-            import_idle: Duration::from_secs(120),
+            imports_max: config.imports_max,
+            exports_max: config.exports_max,
+            import_idle: config.import_idle,
         }
     }
 }

@@ -20,6 +20,8 @@ pub struct TenantView {
     pub campaigns: Vec<(CampaignState, u64)>,
     /// The tallies added up.
     pub tally: Tally,
+    /// Rows that imports refused.
+    pub refused: u64,
     /// Accepted per second by all campaigns that run.
     pub rate_now: f64,
 }
@@ -57,7 +59,7 @@ impl Control {
         let count = |state| totals.campaigns.get(&state).copied().unwrap_or(0);
         let campaigns = CampaignState::ALL.into_iter().map(|state| (state, count(state))).collect();
         let rate_now = self.running(tenant).await?.iter().map(|view| view.stats.rate_now).sum();
-        Ok(TenantView { as_of: self.now(), campaigns, tally: totals.tally, rate_now })
+        Ok(TenantView { as_of: self.now(), campaigns, tally: totals.tally, refused: totals.refused, rate_now })
     }
 
     async fn running(&self, tenant: &TenantId) -> Result<Vec<CampaignView>> {

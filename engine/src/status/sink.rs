@@ -80,7 +80,17 @@ impl Sink {
             body: other.raw,
             at: now,
         });
-        self.context.store.keep_inbound(kept.collect()).await.map_err(|_| SinkError::StoreDown)
+        let kept_max = self.context.config.inbound_max;
+        match self.context.store.keep_inbound(kept.collect(), kept_max).await {
+            Ok(gone) => {
+                self.metrics.gone.increment(gone);
+                Ok(())
+            }
+            Err(error) => {
+                tracing::warn!(%error, "inbound events could not be kept");
+                Err(SinkError::StoreDown)
+            }
+        }
     }
 }
 

@@ -202,8 +202,9 @@ pub trait Store: Send + Sync + 'static {
         lines: &[LineKey],
         ids: &[Box<str>],
     ) -> StoreResult<Vec<(Box<str>, MessageKey, u16)>>;
-    /// Keeps inbound messages and other webhook fields for later features.
-    async fn keep_inbound(&self, events: Vec<InboundEvent>) -> StoreResult<()>;
+    /// Keeps inbound messages and other webhook fields for later features; about `kept_max` in all, of which the oldest give way.
+    /// Returns how many did.
+    async fn keep_inbound(&self, events: Vec<InboundEvent>, kept_max: u64) -> StoreResult<u64>;
 
     /// What the store says of itself, for metrics.
     fn health(&self) -> StoreHealth;

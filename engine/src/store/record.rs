@@ -277,6 +277,8 @@ pub struct TenantTotals {
     pub campaigns: BTreeMap<CampaignState, u64>,
     /// Their tallies added up.
     pub tally: Tally,
+    /// Rows that their imports and seals refused.
+    pub refused: u64,
 }
 
 /// One message as stored.
@@ -290,6 +292,8 @@ pub struct MessageRecord {
     pub external_id: Option<Box<str>>,
     /// Parameters in slot order, a JSON array of strings.
     pub params: Box<str>,
+    /// The import and the row of it, from 0, that it came from.
+    pub origin: (ImportId, u64),
     /// What is shown, given how the campaign ended.
     pub shown: Shown,
     /// The state; `older` is filled where asked for.

@@ -174,3 +174,21 @@ async fn for_sms_a_missing_column_is_a_remark() {
     assert_eq!(ran.exit, Exit::Ok, "{}", ran.err);
     assert!(ran.err.contains("columns of the template that the file lacks: body_param_1"), "{}", ran.err);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pipe_is_imported_like_a_file() {
+    let fake = server().await;
+    let piped = |input: String| Around { input, ..Around::default() };
+    let ran = run_with(&fake, piped(rows(5)), ["import", "spring", "-"]).await;
+    assert_eq!(ran.exit, Exit::Usage, "{}", ran.err);
+    assert!(ran.err.contains("--import-id"), "{}", ran.err);
+    let line = ["import", "spring", "-", "--import-id", "piped", "-o", "json"];
+    let ran = run_with(&fake, piped(rows(5_001)), line).await;
+    assert_eq!(ran.exit, Exit::Ok, "{}", ran.err);
+    let summary = ran.json();
+    assert_eq!((&summary["rows"], &summary["importId"]), (&5_001.into(), &"piped".into()));
+    assert_eq!(fake.world.lock().import.rows.len(), 5_001);
+    let ran = run_with(&fake, piped("phone,body_param_1\n\"open".to_owned()), line).await;
+    assert_eq!(ran.exit, Exit::Refused, "{}", ran.err);
+    assert!(ran.err.contains("standard input:2"), "{}", ran.err);
+}

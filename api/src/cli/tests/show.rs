@@ -170,6 +170,7 @@ fn message() -> v1::Message {
                 ..v1::Attempt::default()
             },
         ],
+        origin: Some(v1::RowReference { import_id: "list".into(), row: 41 }),
         ..v1::Message::default()
     }
 }

@@ -12,6 +12,7 @@ use super::{failure_class, timestamp};
 pub(in crate::grpc) fn message(campaign: &str, view: MessageView) -> v1::Message {
     let MessageView { record, attempts } = view;
     let state = &record.state;
+    let (import, row) = record.origin;
     v1::Message {
         campaign_id: campaign.to_owned(),
         seq: record.key.seq,
@@ -26,6 +27,7 @@ pub(in crate::grpc) fn message(campaign: &str, view: MessageView) -> v1::Message
         conflict: state.conflict,
         double: state.doubled,
         attempts: attempts.into_iter().map(attempt).collect(),
+        origin: Some(v1::RowReference { import_id: import.to_string(), row }),
     }
 }
 

@@ -167,6 +167,7 @@ pub(in crate::grpc) fn tenant_totals(view: TenantView) -> v1::GetTenantTotalsRes
         delivery_rate_percent: view.tally.delivery_rate(),
         read_rate_percent: view.tally.read_rate(),
         current_rate: view.rate_now,
+        refused: view.refused,
     }
 }
 

@@ -6,7 +6,7 @@ use crate::domain::ids::SEGMENT_LEN;
 use crate::domain::message::{Decision, Event, Reported};
 use crate::domain::stage::{Shown, Stage};
 use crate::domain::tally::Tally;
-use crate::store::{MessageFilter, Page};
+use crate::store::{ImportChunk, MessageFilter, Page};
 
 pub(crate) async fn failures_are_counted_by_the_code_that_is_shown(factory: &dyn Factory) {
     let store = factory.open();
@@ -53,12 +53,20 @@ pub(crate) async fn a_tenants_totals_are_the_sum_of_its_campaigns(factory: &dyn 
     let one = running(&*store, "one", 10).await.key;
     running(&*store, "two", 20).await;
     let draft = store.create_campaign(campaign("draft"), None).await.unwrap().record.key;
-    store.append_recipients(chunk(draft, 0, 5)).await.unwrap();
+    let bad = crate::store::RefusedRow {
+        import: import("list"),
+        row: 5,
+        field: "phone".into(),
+        reason: "not a number".into(),
+        duplicate_of: None,
+    };
+    store.append_recipients(ImportChunk { rows: 6, refused: vec![bad], ..chunk(draft, 0, 5) }).await.unwrap();
     let mut other = campaign("one");
     other.tenant = tenant("Other");
     store.create_campaign(other, None).await.unwrap();
     all_apply(&*store, one, vec![(0, intent(1)), (0, report(1, Reported::Sent))]).await;
     let totals = store.tenant_totals(&tenant("acme")).await.unwrap();
+    assert_eq!(totals.refused, 1);
     let states: Vec<_> = totals.campaigns.into_iter().collect();
     assert_eq!(states, [(CampaignState::Draft, 1), (CampaignState::Running, 2)]);
     assert_eq!((totals.tally.recipients(), totals.tally.count(Shown::Sent)), (35, 1));

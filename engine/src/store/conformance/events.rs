@@ -127,6 +127,11 @@ pub(crate) async fn inbound_events_are_kept(factory: &dyn Factory) {
         body: "{\"text\":\"hi\"}".into(),
         at: at(1),
     };
-    store.keep_inbound(vec![event("in-1"), event("in-1"), event(""), event("")]).await.unwrap();
-    store.keep_inbound(Vec::new()).await.unwrap();
+    let four = vec![event("in-1"), event("in-1"), event(""), event("")];
+    assert_eq!(store.keep_inbound(four, 100).await.unwrap(), 0);
+    assert_eq!(store.keep_inbound(Vec::new(), 100).await.unwrap(), 0);
+    // Three are kept; about as many as may be stay, the oldest give way.
+    let more = (0..20).map(|number| event(&format!("more-{number}"))).collect();
+    let gone = store.keep_inbound(more, 10).await.unwrap();
+    assert!((1..=13).contains(&gone), "{gone} of 23 gave way to keep 10");
 }

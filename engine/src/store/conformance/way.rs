@@ -68,6 +68,7 @@ pub(crate) async fn a_message_goes_its_way_and_the_tally_with_it(factory: &dyn F
     let untouched = store.message(message(key, 4)).await.unwrap();
     assert_eq!((untouched.shown, untouched.state.newest), (Shown::Pending, None));
     assert_eq!(untouched.external_id.as_deref(), Some("ext-4"));
+    assert_eq!(untouched.origin, (import("list"), 4), "its import and its row there");
 }
 
 pub(crate) async fn entries_that_do_not_fit_are_told_apart(factory: &dyn Factory) {

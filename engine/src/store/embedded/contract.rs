@@ -282,8 +282,8 @@ impl Store for EmbeddedStore {
         Ok(found)
     }
 
-    async fn keep_inbound(&self, events: Vec<InboundEvent>) -> StoreResult<()> {
-        self.write(move |ledger| parked::keep_inbound(ledger.conn(), &events)).await
+    async fn keep_inbound(&self, events: Vec<InboundEvent>, kept_max: u64) -> StoreResult<u64> {
+        self.write(move |ledger| parked::keep_inbound(ledger.conn(), &events, kept_max)).await
     }
 
     fn health(&self) -> StoreHealth {

@@ -85,13 +85,15 @@ pub(super) fn older(conn: &Connection, id: i64) -> Try<Vec<Attempt>> {
 /// The sum over a tenant's campaigns.
 pub(super) fn tenant_totals(conn: &Connection, tenant: &TenantId) -> Try<TenantTotals> {
     let mut totals = TenantTotals::default();
-    let mut states = conn.prepare_cached("SELECT state, count(*) FROM campaign WHERE tenant = ?1 GROUP BY state")?;
+    let mut states =
+        conn.prepare_cached("SELECT state, count(*), sum(refused) FROM campaign WHERE tenant = ?1 GROUP BY state")?;
     let mut rows = states.query([tenant.as_str()])?;
     while let Some(row) = rows.next()? {
         let name = rows::text(row, 0)?;
         let state = CampaignState::ALL.into_iter().find(|state| state.name() == name.as_ref());
         let state = state.ok_or_else(|| damaged(format!("a campaign that is {name:?}")))?;
         totals.campaigns.insert(state, unsigned(row, 1)?);
+        totals.refused += unsigned(row, 2)?;
     }
     let sql = format!(
         "SELECT {} FROM campaign AS c JOIN segment AS s ON s.campaign = c.key WHERE c.tenant = ?1",

@@ -7,10 +7,11 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params_from_iter};
 
 use super::campaigns::{self, Head};
 use super::counts::older;
-use super::error::Try;
+use super::error::{Try, damaged};
 use super::paging;
 use super::rows::{self, message_key, optional_text, read_state, row_id, row_ids, text};
-use crate::domain::ids::{CampaignKey, LineKey, MessageKey, SEGMENT_LEN};
+use super::tallies::unsigned;
+use crate::domain::ids::{CampaignKey, ImportId, LineKey, MessageKey, SEGMENT_LEN};
 use crate::domain::message::MessageState;
 use crate::domain::stage::{End, Shown, Stage};
 use crate::store::{MessageFilter, MessageRecord, Page, Paged, StoreError};
@@ -21,19 +22,22 @@ const SEGMENTS_A_PAGE: u32 = 64;
 
 fn select(prefix: &str) -> String {
     format!(
-        "SELECT r.id, r.address, r.external_id, r.params, m.phase IS NOT NULL, {} FROM recipient AS r
+        "SELECT r.id, r.address, r.external_id, r.params, i.id, r.row, m.phase IS NOT NULL, {} FROM recipient AS r
+         JOIN import AS i ON i.campaign = r.campaign AND i.number = r.import
          LEFT JOIN message AS m ON m.id = r.id WHERE {prefix}",
         rows::columns("m.")
     )
 }
 
 fn read(row: &Row<'_>, end: Option<End>) -> Try<MessageRecord> {
-    let state = if row.get(4)? { read_state(row, 5)? } else { MessageState::default() };
+    let state = if row.get(6)? { read_state(row, 7)? } else { MessageState::default() };
+    let import = ImportId::new(&text(row, 4)?).map_err(damaged)?;
     Ok(MessageRecord {
         key: message_key(row.get(0)?),
         address: text(row, 1)?,
         external_id: optional_text(row, 2)?,
         params: text(row, 3)?,
+        origin: (import, unsigned(row, 5)?),
         shown: state.shown(end),
         state,
     })
@@ -205,7 +209,7 @@ pub(super) fn find_ids(
         let mut statement = conn.prepare_cached(sql)?;
         let mut rows = statement.query([first, last])?;
         while let Some(row) = rows.next()? {
-            let id = row.get_ref(3)?.as_str().map_err(super::error::damaged)?;
+            let id = row.get_ref(3)?.as_str().map_err(damaged)?;
             if let Some(id) = ids.get(id)
                 && lines.contains(&LineKey(row.get(2)?))
             {

@@ -181,8 +181,8 @@ pub(super) fn counts(conn: &Connection, now: UnixMillis) -> Try<ParkedCounts> {
     Ok(ParkedCounts { parked, orphans, oldest })
 }
 
-/// Keeps inbound events; one with a provider id that is kept already is not kept twice.
-pub(super) fn keep_inbound(conn: &Connection, events: &[InboundEvent]) -> Try<()> {
+/// Keeps inbound events; one with a provider id that is kept already is not kept twice. Returns how many older ones gave way.
+pub(super) fn keep_inbound(conn: &Connection, events: &[InboundEvent], kept_max: u64) -> Try<u64> {
     let mut insert = conn.prepare_cached(
         "INSERT INTO inbound (account, kind, provider_id, body, at) VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING",
     )?;
@@ -195,5 +195,10 @@ pub(super) fn keep_inbound(conn: &Connection, events: &[InboundEvent]) -> Try<()
             event.at.0,
         ))?;
     }
-    Ok(())
+    // Numbered without gaps and removed from the front only: no need to count.
+    let kept_max = i64::try_from(kept_max).unwrap_or(i64::MAX);
+    let gone = conn
+        .prepare_cached("DELETE FROM inbound WHERE id <= (SELECT max(id) FROM inbound) - ?1")?
+        .execute([kept_max])?;
+    Ok(gone as u64)
 }
