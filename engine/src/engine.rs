@@ -197,6 +197,10 @@ async fn follow_headroom(context: Arc<Context>) {
 async fn look_at_parked(sink: Arc<Sink>) {
     loop {
         tokio::time::sleep(Duration::from_secs(1)).await;
-        sink.look_at_parked().await;
+        let sink = Arc::clone(&sink);
+        // In a task of its own: a panic over one event does not end all looking.
+        if let Err(error) = tokio::spawn(async move { sink.look_at_parked().await }).await {
+            tracing::error!(%error, "parked events could not be looked at");
+        }
     }
 }

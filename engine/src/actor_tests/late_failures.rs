@@ -75,3 +75,21 @@ async fn a_late_refusal_of_the_template_does_not_hold_a_campaign_that_was_resume
     let run = house.started("other", "line-1", 10).await;
     house.until_state(&run, CampaignState::Held).await;
 }
+
+/// The entries are in the ledger, and repeated they are no news: what follows must not be lost with the call.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_provider_that_hangs_up_before_its_answer_has_been_heard() {
+    let _together = together().await;
+    let house = House::open().await;
+    house.line("line-1", "", 500).await;
+    let run = house.started("campaign", "line-1", 2).await;
+    house.until_state(&run, CampaignState::Completed).await;
+    let seen = house.taken(&run);
+    let sink = house.engine.webhook_sink();
+    let account = super::house::ACCOUNT.into();
+    let mut call = Box::pin(sink.accept(&account, vec![crate::webhook::Event::Status(locked(&seen[0], None))]));
+    // Begun, and dropped in the middle.
+    assert!(futures_util::poll!(&mut call).is_pending());
+    drop(call);
+    until_held(&house).await;
+}

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use super::house::House;
+use super::house::{House, acme};
 use super::provider::Reply;
 use super::together;
 use crate::domain::campaign::CampaignState;
 use crate::domain::stage::Shown;
+use crate::supervisor::{move_in_time, release_line};
 
 /// Requests that may be between the gate and their count, one for each thread.
 const BETWEEN: usize = 2;
@@ -67,4 +68,25 @@ async fn fifty_pauses_and_resumptions_in_quick_succession() {
         house.resume(&run).await;
     }
     house.assert_done(&run).await;
+}
+
+/// A hold of the system ends by itself at the moment in which somebody pauses the campaign, or moves its start.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn time_does_not_overrule_what_somebody_wrote_meanwhile() {
+    let _together = together().await;
+    let house = House::open().await;
+    house.line("line-1", "", 500).await;
+    house.control.hold_line(&acme(), "line-1", None, "by hand").await.unwrap();
+    let run = house.started("campaign", "line-1", 5).await;
+    house.pause(&run).await;
+    let line = house.line_record("line-1").await;
+    move_in_time(house.engine.context(), run.key);
+    release_line(house.engine.context(), line.key);
+    // Both are written by tasks of their own; what is asked for after them is handled after them.
+    for _ in 0..50 {
+        tokio::task::yield_now().await;
+        house.store.parked_counts(house.control.now()).await.unwrap();
+    }
+    assert_eq!(house.record(&run).await.state, CampaignState::Paused);
+    assert_eq!(house.line_record("line-1").await, line);
 }

@@ -176,13 +176,9 @@ impl CampaignShared {
         self.wake();
     }
 
-    /// Begins a task that must not run twice at once; true: go ahead, and [`Self::end_sweep`] after.
-    pub(crate) fn begin_sweep(&self) -> bool {
-        !self.sweeping.swap(true, Ordering::SeqCst)
-    }
-
-    pub(crate) fn end_sweep(&self) {
-        self.sweeping.store(false, Ordering::SeqCst);
+    /// Begins a task that must not run twice at once; `None`: one is under way.
+    pub(crate) fn begin_sweep(self: &Arc<Self>) -> Option<Sweep> {
+        (!self.sweeping.swap(true, Ordering::SeqCst)).then(|| Sweep(Arc::clone(self)))
     }
 
     pub(crate) fn in_flight(&self) -> u64 {
@@ -308,6 +304,16 @@ impl CampaignShared {
     }
 }
 
+/// A task of which there is one at a time; over when dropped, also by a panic.
+#[derive(Debug)]
+pub(crate) struct Sweep(Arc<CampaignShared>);
+
+impl Drop for Sweep {
+    fn drop(&mut self) {
+        self.0.sweeping.store(false, Ordering::SeqCst);
+    }
+}
+
 /// Keeps a campaign's gate shut; dropped, the gate follows the record.
 #[derive(Debug)]
 pub(crate) struct Shut(Arc<CampaignShared>);
@@ -362,9 +368,17 @@ impl Registry {
         self.campaigns.read().values().cloned().collect()
     }
 
-    /// Inserts a campaign, unless it is there; returns the one that is there.
-    pub(crate) fn insert(&self, shared: CampaignShared) -> Arc<CampaignShared> {
-        Arc::clone(self.campaigns.write().entry(shared.key).or_insert_with(|| Arc::new(shared)))
+    /// Inserts a campaign. One that is there already stays, and takes over the record if it is newer: two who brought the same campaign
+    /// at once, a start and a pause, came in any order.
+    pub(crate) fn insert(&self, shared: CampaignShared, now: Mono) -> Arc<CampaignShared> {
+        use std::collections::hash_map::Entry;
+        match self.campaigns.write().entry(shared.key) {
+            Entry::Vacant(place) => Arc::clone(place.insert(Arc::new(shared))),
+            Entry::Occupied(there) => {
+                there.get().set_record(Campaign::clone(&shared.record()), now);
+                Arc::clone(there.get())
+            }
+        }
     }
 
     /// Takes over a newer record of a campaign that is here.

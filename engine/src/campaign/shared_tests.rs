@@ -58,3 +58,20 @@ fn it_knows_since_when_it_runs_again() {
     shared.set_record(record(4, CampaignState::Running), Mono(9));
     assert!(shared.was_resumed_since(Mono(9)) && !shared.was_resumed_since(Mono(10)));
 }
+
+#[test]
+fn of_two_who_bring_the_same_campaign_the_newer_record_stays() {
+    let brought = |version, state| {
+        CampaignShared::new(record(version, state), ProviderKind::Meta, Tally::default(), 0, UnixMillis(0))
+    };
+    for order in [[1, 2], [2, 1]] {
+        let registry = Registry::default();
+        for version in order {
+            let state = if version == 2 { CampaignState::Paused } else { CampaignState::Running };
+            registry.insert(brought(version, state), Mono(1));
+        }
+        let shared = registry.get(record(1, CampaignState::Running).key).unwrap();
+        assert!(!shared.gate_is_open(), "it is paused, in whatever order they came");
+        assert_eq!(shared.record().version, 2);
+    }
+}

@@ -248,9 +248,12 @@ impl Control {
             let problem = format!("{in_flight} messages are still in flight: try again when they are done");
             return Err(Error::precondition("IN_FLIGHT", format!("campaign/{id}"), problem));
         }
-        self.store.delete_campaign(campaign.key, campaign.version).await.or_not_found("campaign", id)?;
-        self.runtime.campaign_removed(campaign.key).await;
-        Ok(())
+        let deleted = self.store.delete_campaign(campaign.key, campaign.version).await;
+        // It is unknown from the first step on, also when a later one failed.
+        if deleted.is_ok() || matches!(self.store.campaign_by_key(campaign.key).await, Err(StoreError::NotFound(_))) {
+            self.runtime.campaign_removed(campaign.key).await;
+        }
+        deleted.or_not_found("campaign", id)
     }
 
     /// A new draft with the settings of another campaign, its template and pool as they are now, without recipients and times.

@@ -108,6 +108,11 @@ impl Actor for LineActor {
 
 impl LineState {
     fn want(&mut self, campaign: CampaignKey, actor: CampaignRef, wanted: u32) {
+        // The last word of an actor that was replaced: its successor has spoken already.
+        let is_other = |known: &CampaignRef| known.get_id() != actor.get_id();
+        if wanted == 0 && self.wanting.get(&campaign).is_some_and(is_other) {
+            return;
+        }
         self.shares.want(campaign, wanted);
         if wanted > 0 {
             let known = self.wanting.insert(campaign, actor.clone()).is_some();
@@ -184,5 +189,49 @@ impl LineState {
         let (actor, _) = Actor::spawn_linked(None, SenderActor, core, myself.get_cell()).await?;
         self.actors[place] = actor;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::time::Clock;
+    use crate::store::conformance;
+
+    /// Stands for a campaign's actor.
+    struct Nobody;
+
+    impl Actor for Nobody {
+        type Msg = CampaignMsg;
+        type State = ();
+        type Arguments = ();
+
+        async fn pre_start(&self, _: CampaignRef, (): ()) -> Result<(), ActorProcessingErr> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn the_last_word_of_a_replaced_actor_does_not_silence_its_successor() {
+        let line = LineShared::new(conformance::line("line-1", "100"), None, Clock::system(), &EngineConfig::default());
+        let args = LineArgs { shared: Arc::new(line), senders: Vec::new(), config: Arc::new(EngineConfig::default()) };
+        let mut state = LineState {
+            args,
+            actors: Vec::new(),
+            shares: Shares::default(),
+            wanting: HashMap::new(),
+            ticking: false,
+            next_sender: 0,
+            binding: None,
+        };
+        let (old, _) = Actor::spawn(None, Nobody, ()).await.unwrap();
+        let (new, _) = Actor::spawn(None, Nobody, ()).await.unwrap();
+        let key = CampaignKey(1);
+        state.want(key, old.clone(), 10);
+        state.want(key, new.clone(), 20);
+        state.want(key, old, 0);
+        assert_eq!(state.shares.wanting(), 1);
+        state.want(key, new, 0);
+        assert_eq!(state.shares.wanting(), 0);
     }
 }

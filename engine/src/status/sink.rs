@@ -14,7 +14,7 @@ use crate::domain::time::UnixMillis;
 use crate::line::gate::LineShared;
 use crate::metrics::EntryMetrics;
 use crate::provider::{Class, classify_event};
-use crate::store::{Entry, EntryResult, InboundEvent, ParkedEvent, StoreError};
+use crate::store::{Entry, EntryResult, InboundEvent, ParkedEvent, StoreError, StoreResult};
 use crate::supervisor::Context;
 use crate::webhook::{self, LineIdentity, SinkError, StatusEvent, WebhookSink};
 
@@ -52,15 +52,28 @@ impl Sink {
         }
     }
 
-    async fn commit(&self, entries: Vec<Entry>) -> Result<Replied, SinkError> {
-        match tokio::time::timeout(COMMIT_WITHIN, self.context.ledger.commit_back(entries)).await {
-            Ok(Ok(results)) => Ok(results),
-            Ok(Err(StoreError::Unavailable(_))) | Err(_) => Err(SinkError::StoreDown),
-            Ok(Err(error)) => {
-                tracing::error!(%error, "webhook events could not be committed");
-                Err(SinkError::StoreDown)
-            }
+    async fn commit(
+        &self,
+        entries: Vec<Entry>,
+        consequences: Vec<(usize, Box<Consequence>)>,
+    ) -> Result<Replied, SinkError> {
+        if consequences.is_empty() {
+            return answer_of(tokio::time::timeout(COMMIT_WITHIN, self.context.ledger.commit_back(entries)).await);
         }
+        // In a task of its own: repeated, the entries are no news any more, so what follows must not go with a provider that hangs
+        // up, or waits no longer.
+        let context = Arc::clone(&self.context);
+        let committed = tokio::spawn(async move {
+            let replied = context.ledger.commit_back(entries).await?;
+            for (place, consequence) in consequences {
+                if replied.results[place] == EntryResult::Applied {
+                    consequence.follow(&context).await;
+                }
+            }
+            Ok(replied)
+        });
+        let ended = tokio::time::timeout(COMMIT_WITHIN, committed).await;
+        answer_of(ended.map(|joined| joined.unwrap_or_else(|error| Err(StoreError::Bug(error.to_string())))))
     }
 
     async fn keep(
@@ -90,6 +103,17 @@ impl Sink {
                 tracing::warn!(%error, "inbound events could not be kept");
                 Err(SinkError::StoreDown)
             }
+        }
+    }
+}
+
+fn answer_of(committed: Result<StoreResult<Replied>, tokio::time::error::Elapsed>) -> Result<Replied, SinkError> {
+    match committed {
+        Ok(Ok(replied)) => Ok(replied),
+        Ok(Err(StoreError::Unavailable(_))) | Err(_) => Err(SinkError::StoreDown),
+        Ok(Err(error)) => {
+            tracing::error!(%error, "webhook events could not be committed");
+            Err(SinkError::StoreDown)
         }
     }
 }
@@ -174,15 +198,10 @@ impl WebhookSink for Sink {
             }
         }
         if !entries.is_empty() {
-            let Replied { results, misfits } = self.commit(entries).await?;
+            let Replied { results, misfits } = self.commit(entries, consequences).await?;
             let applied = results.iter().filter(|r| **r == EntryResult::Applied).count();
             self.metrics.applied.increment(applied as u64);
             self.metrics.duplicate.increment((results.len() - applied - misfits.len()) as u64);
-            for (place, consequence) in consequences {
-                if results[place] == EntryResult::Applied {
-                    consequence.follow(&self.context).await;
-                }
-            }
             // The id is ours, the message or the attempt is not there, or not the account's: somebody has to see it.
             park.extend(misfits.into_iter().filter_map(|(place, Entry { key, event })| {
                 let attempt = event.attempt().map(|attempt| (key, attempt));

@@ -43,7 +43,7 @@ fn ledger(store: &Arc<dyn Store>, campaign: &Campaign) -> (Ledger, Arc<CampaignS
     let registry = Arc::new(Registry::default());
     let clock = Clock::system();
     let shared = CampaignShared::new(campaign.clone(), ProviderKind::Meta, Default::default(), 0, clock.wall());
-    let shared = registry.insert(shared);
+    let shared = registry.insert(shared, clock.mono());
     let config = EngineConfig { status_shards: 1, ..EngineConfig::default() };
     (Ledger::new(store, &registry, &clock, &config), shared)
 }

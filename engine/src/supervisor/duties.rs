@@ -32,8 +32,8 @@ pub(super) fn second(context: &Arc<Context>) {
     for shared in context.registry.all() {
         shared.publish(mono, shared.record().state == CampaignState::Running);
         let record = shared.record();
-        if let Some(asked) = due_move(&record, now) {
-            move_campaign(context, shared.key, asked, None);
+        if due_move(&record, now).is_some() {
+            move_in_time(context, shared.key);
         }
         if record.is_past_stop(now) && !record.state.is_ended() {
             expire(context, &shared);
@@ -65,20 +65,34 @@ fn due_move(record: &Campaign, now: UnixMillis) -> Option<Move> {
     }
 }
 
-/// Makes a move of the system, whatever writes come in between. Illegal by now: then somebody decided otherwise.
-pub(super) fn move_campaign(context: &Arc<Context>, key: CampaignKey, asked: Move, hold: Option<Hold>) {
+/// Makes the move that time asks for, if it still does by what is written: somebody may have paused the campaign meanwhile, or moved
+/// its start.
+pub(crate) fn move_in_time(context: &Arc<Context>, key: CampaignKey) {
     let context = Arc::clone(context);
     tokio::spawn(async move {
-        if let Err(error) = write_move(&context, key, asked, hold).await {
-            tracing::warn!(campaign = %key, asked = asked.name(), %error, "a move of the system was not made; tried again when it is due again");
+        let due = |record: &Campaign| due_move(record, context.clock.wall());
+        if let Err(error) = write_move_of(&context, key, due, None).await {
+            tracing::warn!(campaign = %key, %error, "a move of the system was not made; tried again when it is due again");
         }
     });
 }
 
 async fn write_move(context: &Context, key: CampaignKey, asked: Move, hold: Option<Hold>) -> StoreResult<()> {
+    write_move_of(context, key, |_: &Campaign| Some(asked), hold).await
+}
+
+/// Makes a move of the system, whatever writes come in between: `asked` says of each record which one. Illegal by then: somebody
+/// decided otherwise.
+async fn write_move_of(
+    context: &Context,
+    key: CampaignKey,
+    asked: impl Fn(&Campaign) -> Option<Move>,
+    hold: Option<Hold>,
+) -> StoreResult<()> {
     loop {
         let mut record = context.store.campaign_by_key(key).await?;
         let now = context.clock.wall();
+        let Some(asked) = asked(&record) else { return Ok(()) };
         let Ok(state) = next_state(record.state, asked, record.is_scheduled(now)) else { return Ok(()) };
         if state == record.state {
             return Ok(());
@@ -194,7 +208,7 @@ pub(crate) async fn refresh_tally(context: &Context, shared: &CampaignShared) {
 
 /// Waits in doubt that are over.
 fn look_at_doubts(context: &Arc<Context>, shared: &Arc<CampaignShared>) {
-    if shared.begin_sweep() {
+    if let Some(sweep) = shared.begin_sweep() {
         let (context, shared) = (Arc::clone(context), Arc::clone(shared));
         tokio::spawn(async move {
             let at = context.clock.wall();
@@ -208,7 +222,7 @@ fn look_at_doubts(context: &Arc<Context>, shared: &Arc<CampaignShared>) {
             if let Err(error) = swept.await {
                 tracing::warn!(campaign = %shared.key, %error, "messages in doubt could not be looked at");
             }
-            shared.end_sweep();
+            drop(sweep);
         });
     }
 }
@@ -225,7 +239,8 @@ fn settle_if_done(context: &Arc<Context>, shared: &Arc<CampaignShared>) {
     let tally = shared.tally();
     // What is in flight or in doubt is looked at only while the campaign is here.
     let known = tally.open == 0 && tally.count(Shown::InDoubt) == 0;
-    if known && (over || tally.unsettled(shared.kind.delivered_is_final()) == 0) && shared.begin_sweep() {
+    let final_now = known && (over || tally.unsettled(shared.kind.delivered_is_final()) == 0);
+    if final_now && let Some(sweep) = shared.begin_sweep() {
         let (context, shared) = (Arc::clone(context), Arc::clone(shared));
         tokio::spawn(async move {
             let settled = async {
@@ -246,9 +261,14 @@ fn settle_if_done(context: &Arc<Context>, shared: &Arc<CampaignShared>) {
                     context.cast(SupervisorMsg::CampaignGone(shared.key));
                 }
                 Ok(_) | Err(StoreError::Version { .. }) => {}
+                // It was deleted, and whoever did it could not say so.
+                Err(StoreError::NotFound(_)) => {
+                    context.registry.remove(shared.key);
+                    context.cast(SupervisorMsg::CampaignGone(shared.key));
+                }
                 Err(error) => tracing::warn!(campaign = %shared.key, %error, "could not be settled; trying again"),
             }
-            shared.end_sweep();
+            drop(sweep);
         });
     }
 }
@@ -353,7 +373,8 @@ fn covers(held: Option<&LineHold>, until: Option<UnixMillis>) -> bool {
     held.is_some_and(|held| held.until.is_none() || until.is_some() && held.until >= until)
 }
 
-fn release_line(context: &Arc<Context>, key: LineKey) {
+/// Lifts a hold whose end has come; one that somebody put there meanwhile stays.
+pub(crate) fn release_line(context: &Arc<Context>, key: LineKey) {
     write_line(context, key, None);
 }
 
@@ -371,6 +392,10 @@ fn write_line(context: &Arc<Context>, key: LineKey, hold: Option<LineHold>) {
                     return Ok(record);
                 }
                 record.updated_at = context.clock.wall();
+                let is_over = |hold: &LineHold| hold.until.is_some_and(|until| until <= record.updated_at);
+                if hold.is_none() && !record.hold.as_ref().is_some_and(is_over) {
+                    return Ok(record);
+                }
                 if record.hold.is_some() && hold.is_none() {
                     record.released_at = Some(record.updated_at);
                 }

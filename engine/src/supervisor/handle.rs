@@ -60,8 +60,8 @@ impl Runtime for Handle {
                 shared.publish(self.context.clock.mono(), true);
             }
             Err(error) => {
-                // The next start reads it from the ledger; so does the next change.
-                tracing::error!(campaign = %campaign.id, %error, "a campaign could not be taken over by the actors");
+                tracing::error!(campaign = %campaign.id, %error, "a campaign could not be taken over by the actors; trying again");
+                recovery::adopt_later(&self.context, campaign.key);
                 return;
             }
         }

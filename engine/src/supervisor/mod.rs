@@ -11,6 +11,8 @@ use ractor::RpcReplyPort;
 
 pub(crate) use actor::SupervisorActor;
 pub(crate) use context::{Context, Plans};
+#[cfg(test)]
+pub(crate) use duties::{move_in_time, release_line};
 pub(crate) use handle::Handle;
 pub(crate) use recovery::{heal_settled, recover};
 

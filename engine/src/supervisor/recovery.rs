@@ -1,6 +1,7 @@
 //! The start from the ledger: who was in flight is in doubt, who was running goes on.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{Context, SupervisorMsg};
 use crate::campaign::shared::CampaignShared;
@@ -14,6 +15,9 @@ use crate::store::{CampaignFilter, Entry, LineFilter, OpenAttempt, Page, StoreEr
 /// Campaigns and attempts read in one page.
 const PAGE: usize = 500;
 const ATTEMPTS: usize = 4_096;
+
+/// Pause before a campaign that could not be read is read again.
+const ADOPT_PAUSE: Duration = Duration::from_millis(500);
 
 /// What a start found.
 #[derive(Debug, Clone, Copy, Default)]
@@ -148,6 +152,28 @@ async fn unsettle(context: &Arc<Context>, mut record: Campaign) -> StoreResult<(
     }
 }
 
+/// Tries again until the ledger can be read: what was written is in force, whoever asked for it has gone on.
+pub(super) fn adopt_later(context: &Arc<Context>, key: CampaignKey) {
+    let context = Arc::clone(context);
+    tokio::spawn(async move {
+        while !context.is_draining() {
+            tokio::time::sleep(ADOPT_PAUSE).await;
+            let adopted = async {
+                let record = context.store.campaign_by_key(key).await?;
+                adopt(&context, record).await
+            };
+            match adopted.await {
+                Ok(_) => return context.cast(SupervisorMsg::CampaignChanged(key, None)),
+                Err(StoreError::Unavailable(_)) => {}
+                Err(error) => {
+                    // Deleted, or damaged: the next start says so too.
+                    return tracing::error!(campaign = %key, %error, "a campaign could not be taken over by the actors");
+                }
+            }
+        }
+    });
+}
+
 /// Puts a campaign into the registry, with its tally and the kind of its pool.
 pub(crate) async fn adopt(context: &Context, record: Campaign) -> StoreResult<Arc<CampaignShared>> {
     if let Some(shared) = context.registry.update(&record, context.clock.mono()) {
@@ -156,5 +182,5 @@ pub(crate) async fn adopt(context: &Context, record: Campaign) -> StoreResult<Ar
     let pool = context.store.pool(&record.tenant, &record.pool).await?;
     let counts = context.store.tally(record.key).await?;
     let shared = CampaignShared::new(record, pool.kind, counts.tally, counts.revision, context.clock.wall());
-    Ok(context.registry.insert(shared))
+    Ok(context.registry.insert(shared, context.clock.mono()))
 }
