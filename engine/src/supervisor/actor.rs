@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use ractor::{Actor, ActorCell, ActorId, ActorProcessingErr, ActorRef, SupervisionEvent};
 
-use super::{Context, SupervisorMsg, duties};
+use super::{Context, SupervisorMsg, duties, holds};
 use crate::campaign::shared::CampaignShared;
 use crate::campaign::{CampaignActor, CampaignArgs, CampaignMsg, CampaignRef};
 use crate::domain::campaign::{CampaignState, HoldKind};
@@ -120,11 +120,11 @@ impl Actor for SupervisorActor {
             }
             SupervisorMsg::ErrorRun(key, reason) => {
                 crate::faults::point("supervisor.error_run");
-                duties::hold_campaign(&children.context, key, HoldKind::RequestErrors, reason, None);
+                holds::hold_campaign(&children.context, key, HoldKind::RequestErrors, reason, None);
             }
             SupervisorMsg::Act { act, line, campaign, reason } => {
                 crate::faults::point("supervisor.act");
-                duties::act(&children.context, act, line, campaign, reason);
+                holds::act(&children.context, act, line, campaign, reason);
             }
             SupervisorMsg::Publish => {
                 crate::faults::point("supervisor.publish");
@@ -255,8 +255,8 @@ impl Children {
         match child {
             // Nothing goes without it, and there is nobody else to charge.
             Child::Status(_) => return,
-            Child::Line(key) => duties::hold_line(&self.context, key, LineHoldKind::Panics, reason, None),
-            Child::Campaign(key) => duties::hold_campaign(&self.context, key, HoldKind::Panics, reason, None),
+            Child::Line(key) => holds::hold_line(&self.context, key, LineHoldKind::Panics, reason, None),
+            Child::Campaign(key) => holds::hold_campaign(&self.context, key, HoldKind::Panics, reason, None),
         }
         self.rows.remove(&child);
     }

@@ -5,6 +5,7 @@ mod actor;
 mod context;
 mod duties;
 mod handle;
+mod holds;
 mod recovery;
 
 use ractor::RpcReplyPort;
@@ -12,8 +13,10 @@ use ractor::RpcReplyPort;
 pub(crate) use actor::SupervisorActor;
 pub(crate) use context::{Context, Plans};
 #[cfg(test)]
-pub(crate) use duties::{move_in_time, release_line};
+pub(crate) use duties::move_in_time;
 pub(crate) use handle::Handle;
+#[cfg(test)]
+pub(crate) use holds::release_line;
 pub(crate) use recovery::{heal_settled, recover};
 
 use crate::domain::ids::{CampaignKey, LineKey};
