@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::{Mutex, RwLock};
@@ -14,6 +15,7 @@ use crate::control::{Binding, Progress};
 use crate::domain::campaign::{Campaign, CampaignState};
 use crate::domain::ids::CampaignKey;
 use crate::domain::provider_kind::ProviderKind;
+use crate::domain::stage::Shown;
 use crate::domain::tally::Tally;
 use crate::domain::time::{Mono, UnixMillis};
 
@@ -40,6 +42,8 @@ pub(crate) struct CampaignShared {
     progress: watch::Sender<Progress>,
     binding: Mutex<Binding>,
     errors: Mutex<ErrorRun>,
+    /// Pending messages when the campaign was last found not complete, and how often in a row.
+    not_complete: Mutex<(u64, u32)>,
 }
 
 /// What keeps the gate shut beside the record: whatever else is written meanwhile does not open it.
@@ -93,6 +97,7 @@ impl CampaignShared {
             progress: watch::Sender::new(progress),
             binding: Mutex::new(Binding::NotRunning),
             errors: Mutex::default(),
+            not_complete: Mutex::default(),
             record: ArcSwap::from_pointee(record),
         }
     }
@@ -298,6 +303,15 @@ impl CampaignShared {
         over
     }
 
+    /// The actor found nothing to send, the ledger somebody pending. How long to wait before looking again: soon at first, since the
+    /// two only raced; seldom when nothing moves, as with a message whose row the ledger cannot take.
+    pub(crate) fn look_again_after(&self) -> Duration {
+        let pending = self.tally().count(Shown::Pending);
+        let mut found = self.not_complete.lock();
+        *found = if found.0 == pending { (pending, found.1 + 1) } else { (pending, 0) };
+        LOOK_AGAIN * (1 << found.1.min(LOOK_AGAIN_DOUBLINGS))
+    }
+
     /// Something of this campaign was accepted: the run of errors is over.
     pub(crate) fn clear_errors(&self) {
         self.errors.lock().run = 0;
@@ -329,7 +343,10 @@ impl Drop for Shut {
 }
 
 /// The rate shown is a mean over one to two of these.
-const RATE_OVER: std::time::Duration = std::time::Duration::from_secs(2);
+const RATE_OVER: Duration = Duration::from_secs(2);
+/// First pause before a campaign that was not complete is looked at again, and how often it doubles: to 12.8 s.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
+const LOOK_AGAIN_DOUBLINGS: u32 = 7;
 
 /// One message in flight; dropped when its outcome is durable.
 #[derive(Debug)]

@@ -75,3 +75,14 @@ fn of_two_who_bring_the_same_campaign_the_newer_record_stays() {
         assert_eq!(shared.record().version, 2);
     }
 }
+
+#[test]
+fn a_campaign_that_one_message_keeps_from_its_end_is_looked_at_ever_more_seldom() {
+    let pending = |count| Tally::untouched(count, None);
+    let shared = running();
+    shared.set_tally(pending(3), 1, UnixMillis(0));
+    let waits: Vec<u128> = (0..10).map(|_| shared.look_again_after().as_millis()).collect();
+    assert_eq!(waits, [100, 200, 400, 800, 1_600, 3_200, 6_400, 12_800, 12_800, 12_800]);
+    shared.set_tally(pending(1), 2, UnixMillis(0));
+    assert_eq!(shared.look_again_after().as_millis(), 100, "something moved");
+}

@@ -91,18 +91,26 @@ impl Control {
     /// Starts a campaign, or schedules it. Starting again changes nothing.
     pub async fn start_campaign(&self, tenant: &TenantId, id: &str, expected: Option<u64>) -> Result<CampaignView> {
         self.accepting()?;
-        let campaign = self.campaign_record(tenant, id).await?;
-        same_version(expected, campaign.version)?;
-        let now = self.now();
-        let to = next_state(campaign.state, Move::Start, campaign.is_scheduled(now))?;
-        if to == campaign.state {
-            return self.view(campaign).await;
+        for _ in 0..MOVES_MAX {
+            let seen = self.campaign_record(tenant, id).await?;
+            same_version(expected, seen.version)?;
+            let now = self.now();
+            let to = next_state(seen.state, Move::Start, seen.is_scheduled(now))?;
+            if to == seen.state {
+                return self.view(seen).await;
+            }
+            self.check_startable(&seen, now).await?;
+            let version = seen.version;
+            let mut campaign = self.sealed(seen).await?;
+            // Sealing takes a while and leaves the version: what was checked must still be what starts.
+            let moved = campaign.version != version;
+            campaign.state = to;
+            match if moved { Err(Error::Stale) } else { self.written(begun(campaign, now)).await } {
+                Err(Error::Stale) if expected.is_none() => {}
+                result => return self.view(result?).await,
+            }
         }
-        self.check_startable(&campaign, now).await?;
-        let mut campaign = self.sealed(campaign).await?;
-        campaign.state = to;
-        let campaign = self.written(begun(campaign, now)).await?;
-        self.view(campaign).await
+        Err(Error::Stale)
     }
 
     /// What a start needs beyond a legal move, so that it fails here rather than with every message.

@@ -139,7 +139,7 @@ pub(super) fn complete(context: &Arc<Context>, key: CampaignKey) {
         if let Err(error) = try_to_complete(&context, &shared).await {
             // Somebody is still to be messaged, or nobody knows: the actor looks again from the beginning.
             tracing::info!(campaign = %key, %error, "not complete yet");
-            tokio::time::sleep(Duration::from_millis(100)).await;
+            tokio::time::sleep(shared.look_again_after()).await;
             shared.start_over();
         }
     });

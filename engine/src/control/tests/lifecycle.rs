@@ -170,3 +170,26 @@ async fn nothing_new_begins_while_the_server_goes_down() {
     // What stops sending still works.
     bench.control.pause_campaign(&acme(), "spring", None).await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_start_and_a_change_at_the_same_time_both_hold() {
+    let bench = Bench::furnished().await;
+    for round in 0..30 {
+        let id = format!("c{round}");
+        bench.filled(&id, 3).await;
+        let later = bench.control.now().after(Duration::from_secs(3_600));
+        let update = CampaignUpdate { start_at: Some(Some(later)), ..CampaignUpdate::default() };
+        let tenant = acme();
+        let (started, changed) = tokio::join!(
+            bench.control.start_campaign(&tenant, &id, None),
+            bench.control.update_campaign(&tenant, &id, None, update),
+        );
+        let started = started.unwrap().record;
+        let stored = bench.control.campaign(&acme(), &id).await.unwrap().record;
+        match changed {
+            // The change came first: the start waits for it. Or it came to a campaign that is running.
+            Ok(_) => assert_eq!((started.state, stored.state), (S::Scheduled, S::Scheduled), "round {round}"),
+            Err(_) => assert_eq!((started.state, stored.settings.start_at), (S::Running, None), "round {round}"),
+        }
+    }
+}
