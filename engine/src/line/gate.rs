@@ -388,7 +388,7 @@ mod tests {
             let hold = LineHold { kind: LineHoldKind::Line, reason: String::new(), at: UnixMillis(0), until: None };
             Line { version, hold: held.then_some(hold), ..conformance::line("line-1", "100") }
         };
-        let line = LineShared::new(record(1, false), None, Clock::system(), &EngineConfig::default());
+        let line = LineShared::new(record(1, false), None, Clock::system(), &EngineConfig::default(), Arc::default());
         let is_held = || line.held.load(Ordering::SeqCst);
         line.hold_now();
         line.set_record(record(2, false));
