@@ -12,6 +12,8 @@ use crate::config::EngineConfig;
 use crate::control::Runtime;
 use crate::domain::campaign::CampaignState;
 use crate::domain::correlation::CorrelationKey;
+use crate::domain::stage::Shown;
+use crate::domain::tally::Tally;
 use crate::domain::time::Clock;
 use crate::metrics::ProviderMetrics;
 use crate::sender::outcome::Outcomes;
@@ -67,6 +69,7 @@ impl Engine {
             in_doubt = found.in_doubt,
             "the engine takes up where the ledger stands"
         );
+        register_rare();
         let sink = Arc::new(Sink::new(Arc::clone(&context)));
         let tasks = vec![
             tokio::spawn(keep_supervised(Arc::clone(&context))),
@@ -115,16 +118,29 @@ impl Engine {
     }
 
     /// Sets the gauges that are read, not counted.
+    #[allow(clippy::cast_precision_loss)] // counts stay far below 2^52
     pub(crate) fn refresh_gauges(&self) {
-        #[allow(clippy::cast_precision_loss)]
+        use crate::metrics as names;
         let set = |name: &'static str, value: u64| metrics::gauge!(name).set(value as f64);
         let campaigns = self.context.registry.all();
-        set(crate::metrics::LEDGER_WAITING, self.context.ledger.waiting() as u64);
-        set(crate::metrics::IN_FLIGHT, campaigns.iter().map(|c| c.in_flight()).sum());
-        let running = campaigns.iter().filter(|c| c.record().state == CampaignState::Running).count();
-        set(crate::metrics::CAMPAIGNS_RUNNING, running as u64);
+        let in_state = |state| campaigns.iter().filter(|c| c.record().state == state).count() as u64;
+        set(names::LEDGER_WAITING, self.context.ledger.waiting() as u64);
+        set(names::IN_FLIGHT, campaigns.iter().map(|c| c.in_flight()).sum());
+        set(names::CAMPAIGNS_RUNNING, in_state(CampaignState::Running));
+        set(names::CAMPAIGNS_HELD, in_state(CampaignState::Held));
         let lines = self.context.lines();
-        set(crate::metrics::LINES_HELD, lines.iter().filter(|l| l.shared.record().hold.is_some()).count() as u64);
+        set(names::LINES_HELD, lines.iter().filter(|l| l.shared.record().hold.is_some()).count() as u64);
+        let mut sum = Tally::default();
+        campaigns.iter().for_each(|campaign| sum.absorb(&campaign.tally()));
+        for shown in Shown::ALL {
+            metrics::gauge!(names::MESSAGES, "status" => shown.name()).set(sum.count(shown) as f64);
+        }
+        set(names::CONFLICTS, sum.conflicts);
+        set(names::DOUBLES, sum.doubles);
+        let health = self.context.store.health();
+        set(names::STORE_WRITABLE, u64::from(health.writable));
+        set(names::STORE_SIZE, health.bytes);
+        metrics::gauge!(names::COMMIT_LAG).set(health.commit_lag.as_secs_f64());
     }
 
     /// Stops in the direction of the data: no more hand-out, senders bring in their answers, outcomes reach the ledger. New
@@ -192,6 +208,14 @@ async fn look_at_settled(context: Arc<Context>) {
 
 async fn follow_headroom(context: Arc<Context>) {
     context.headroom.follow(&context.clock).await;
+}
+
+/// What should never rise stands on the page from the beginning, as 0: a series that appears with its first event shows no rise.
+fn register_rare() {
+    metrics::counter!(crate::metrics::LEDGER_GIVEN_UP).increment(0);
+    for actor in ["status", "line", "campaign"] {
+        metrics::counter!(crate::metrics::ACTOR_PANICS, "actor" => actor).increment(0);
+    }
 }
 
 async fn look_at_parked(sink: Arc<Sink>) {

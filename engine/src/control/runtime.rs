@@ -36,6 +36,24 @@ pub enum Binding {
     Drained,
 }
 
+impl Binding {
+    /// The name as a metric label.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::NotRunning => "not_running",
+            Self::LineCeiling => "line_ceiling",
+            Self::CampaignRate => "campaign_rate",
+            Self::Workers => "workers",
+            Self::LineInFlight => "line_in_flight",
+            Self::Slowed => "slowed",
+            Self::LinesUnavailable => "lines_unavailable",
+            Self::Ledger => "ledger",
+            Self::WaitingForRetry => "waiting_for_retry",
+            Self::Drained => "drained",
+        }
+    }
+}
+
 /// How a running campaign does. Published at most every 50 ms and at every change of state.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Progress {

@@ -100,6 +100,8 @@ impl Sink {
         if let Ok(counts) = self.context.store.parked_counts(self.context.clock.wall()).await {
             self.parked.store(counts.parked, Ordering::Relaxed);
             metrics::gauge!(crate::metrics::PARKED).set(counts.parked as f64);
+            metrics::gauge!(crate::metrics::PARKED_AGE).set(counts.oldest.as_secs_f64());
+            metrics::gauge!(crate::metrics::ORPHANS).set(counts.orphans as f64);
             if counts.parked > 0
                 && let Err(error) = self.look().await
             {

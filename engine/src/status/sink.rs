@@ -12,7 +12,7 @@ use crate::domain::ids::{AccountId, CampaignKey, LineKey, MessageKey};
 use crate::domain::message::{Event, Failure, Reported};
 use crate::domain::time::UnixMillis;
 use crate::line::gate::LineShared;
-use crate::metrics::EntryMetrics;
+use crate::metrics::{EntryMetrics, reported_failure};
 use crate::provider::{Class, classify_event};
 use crate::store::{Entry, EntryResult, InboundEvent, ParkedEvent, StoreError, StoreResult};
 use crate::supervisor::Context;
@@ -136,9 +136,13 @@ enum Placed {
 /// A reported failure: its class and title by the provider's table, the rest in the provider's words.
 fn failure(status: &StatusEvent, line: Option<&LineShared>) -> Box<Failure> {
     let said = status.failure.as_deref().cloned().unwrap_or_default();
-    let verdict = line.map(|line| classify_event(line.record().kind, said.code));
+    let kind = line.map(|line| line.record().kind);
+    let verdict = kind.map(|kind| classify_event(kind, said.code));
     let known = verdict.as_ref().and_then(|v| v.title).unwrap_or_default();
     let class = verdict.map_or(Class::Recipient, |v| v.action.class);
+    if let Some(kind) = kind {
+        reported_failure(kind, class, said.code.unwrap_or(0));
+    }
     let title = if said.title.is_empty() { known } else { &said.title };
     Box::new(Failure::new(said.code.unwrap_or(0), class.as_str(), title, &said.message, &said.details))
 }

@@ -27,6 +27,16 @@ enum Child {
     Campaign(CampaignKey),
 }
 
+impl Child {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Status(_) => "status",
+            Self::Line(_) => "line",
+            Self::Campaign(_) => "campaign",
+        }
+    }
+}
+
 #[derive(Default)]
 struct Row {
     panics: u32,
@@ -247,6 +257,7 @@ impl Children {
         row.panics = if now.since(row.last) < ROW_ENDS_AFTER { row.panics + 1 } else { 1 };
         row.last = now;
         let panics = row.panics;
+        metrics::counter!(crate::metrics::ACTOR_PANICS, "actor" => child.name()).increment(1);
         tracing::error!(?child, error, in_a_row = panics, "an actor panicked and is started anew");
         if panics < self.context.config.panics_max {
             return;

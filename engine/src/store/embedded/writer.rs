@@ -16,7 +16,8 @@ use super::error::{Fail, Try, store_error, wants_reopening};
 use super::ledger::Ledger;
 use super::shared::Shared;
 use crate::domain::ids::CampaignKey;
-use crate::domain::time::Mono;
+use crate::domain::time::{Clock, Mono};
+use crate::metrics as names;
 use crate::store::{Committed, Entry, EntryResult, StoreError, StoreResult};
 
 /// Calls that may wait; more callers wait to be let in.
@@ -187,6 +188,24 @@ pub(super) struct Writer {
     pub(super) rows_held_max: usize,
 }
 
+struct Meters {
+    commit_seconds: metrics::Histogram,
+    sync_seconds: metrics::Histogram,
+    group_entries: metrics::Histogram,
+    failed: metrics::Counter,
+}
+
+impl Meters {
+    fn new() -> Self {
+        Self {
+            commit_seconds: metrics::histogram!(names::COMMIT_SECONDS),
+            sync_seconds: metrics::histogram!(names::SYNC_SECONDS),
+            group_entries: metrics::histogram!(names::GROUP_ENTRIES),
+            failed: metrics::counter!(names::COMMITS_FAILED),
+        }
+    }
+}
+
 enum Served {
     /// The queue is closed and empty.
     All,
@@ -197,14 +216,13 @@ enum Served {
 impl Writer {
     /// Serves the queue until it is closed and empty. `conn`: the first connection; later ones it opens itself.
     pub(super) fn run(self, conn: Connection, mut queue: mpsc::Receiver<Command>) {
-        let commit_seconds = metrics::histogram!("sluice_store_commit_duration_seconds");
-        let group_entries = metrics::histogram!("sluice_store_group_entries");
+        let meters = Meters::new();
         let mut next = Some(conn);
         loop {
             let opened = next.take().map_or_else(|| self.shared.connect_writer(), Ok);
             let served = opened.and_then(|mut conn| {
                 self.watch_log(&mut conn)?;
-                self.serve(&conn, &mut queue, &commit_seconds, &group_entries)
+                self.serve(&conn, &mut queue, &meters)
             });
             match served {
                 Ok(Served::All) => return,
@@ -252,8 +270,7 @@ impl Writer {
         &self,
         conn: &Connection,
         queue: &mut mpsc::Receiver<Command>,
-        commit_seconds: &metrics::Histogram,
-        group_entries: &metrics::Histogram,
+        meters: &Meters,
     ) -> rusqlite::Result<Served> {
         let mut ledger = Ledger::new(conn, self.rows_held_max)?;
         let mut group = Vec::new();
@@ -277,21 +294,22 @@ impl Writer {
                 Command::Work(_) => None,
             });
             self.shared.waiting_since.store(waiting_since.map_or(0, |at| at.0), Relaxed);
-            let done = run_group(&mut ledger, &mut group);
+            let done = run_group(&mut ledger, &mut group, &self.shared.clock, meters);
             self.shared.waiting_since.store(0, Relaxed);
             match done {
                 Ok(()) => {
                     self.shared.writable.store(true, Relaxed);
                     self.shared.commits.fetch_add(1, Relaxed);
-                    commit_seconds.record(self.shared.clock.mono().since(begun));
+                    meters.commit_seconds.record(self.shared.clock.mono().since(begun));
                     #[allow(clippy::cast_precision_loss)] // thousands
-                    group_entries.record(weight as f64);
+                    meters.group_entries.record(weight as f64);
                     group.drain(..).for_each(|command| command.answer(&ledger, &self.shared));
                     ledger.trim();
                 }
                 Err(failure) => {
                     tracing::warn!(error = %failure.error, calls = group.len(), "a group was not committed");
                     self.shared.failed_groups.fetch_add(1, Relaxed);
+                    meters.failed.increment(1);
                     if failure.spoils_writing {
                         self.shared.writable.store(false, Relaxed);
                     } else {
@@ -329,7 +347,12 @@ struct GroupFailure {
 }
 
 /// All of the group in one transaction, or nothing.
-fn run_group(ledger: &mut Ledger<'_>, group: &mut [Command]) -> Result<(), GroupFailure> {
+fn run_group(
+    ledger: &mut Ledger<'_>,
+    group: &mut [Command],
+    clock: &Clock,
+    meters: &Meters,
+) -> Result<(), GroupFailure> {
     let conn = ledger.conn();
     let run = |sql: &str| conn.prepare_cached(sql)?.raw_execute();
     let attempted = catch_unwind(AssertUnwindSafe(|| -> Try<()> {
@@ -338,7 +361,9 @@ fn run_group(ledger: &mut Ledger<'_>, group: &mut [Command]) -> Result<(), Group
             command.run(ledger)?;
         }
         ledger.flush()?;
+        let begun = clock.mono();
         run("COMMIT")?;
+        meters.sync_seconds.record(clock.mono().since(begun));
         Ok(())
     }));
     match attempted {
