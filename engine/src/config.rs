@@ -55,6 +55,10 @@ pub struct EngineConfig {
     pub inbound_max: u64,
     /// Most running campaigns with series of their own on the metrics page; the others are summed up there.
     pub campaign_series_max: usize,
+    /// Pause between two campaigns that are counted anew for the drift gauge; zero: none are.
+    pub drift_pause: Duration,
+    /// Campaigns with more recipients are not counted anew for it: each count is one long read.
+    pub drift_recipients_max: u64,
     /// How long senders get to bring in their answers when the engine stops.
     pub drain_senders: Duration,
     /// How long outcomes get to reach the ledger after that.
@@ -85,6 +89,8 @@ impl Default for EngineConfig {
             parked_max: 100_000,
             inbound_max: 100_000,
             campaign_series_max: 100,
+            drift_pause: Duration::from_secs(30),
+            drift_recipients_max: 1_000_000,
             drain_senders: Duration::from_secs(25),
             flush_statuses: Duration::from_secs(5),
         }

@@ -15,6 +15,7 @@ use crate::domain::correlation::CorrelationKey;
 use crate::domain::stage::Shown;
 use crate::domain::tally::Tally;
 use crate::domain::time::Clock;
+use crate::drift;
 use crate::metrics::ProviderMetrics;
 use crate::sender::outcome::Outcomes;
 use crate::sender::{Connector, SenderContext};
@@ -76,6 +77,7 @@ impl Engine {
             tokio::spawn(look_at_parked(Arc::clone(&sink))),
             tokio::spawn(look_at_settled(Arc::clone(&context))),
             tokio::spawn(follow_headroom(Arc::clone(&context))),
+            tokio::spawn(drift::sample(Arc::clone(&context))),
         ];
         let engine = Self { handle: Handle { context: Arc::clone(&context) }, context, sink, tasks };
         engine.wait_for_actors().await;

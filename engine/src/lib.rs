@@ -10,6 +10,7 @@ mod campaign;
 pub mod config;
 pub mod control;
 pub mod domain;
+mod drift;
 mod engine;
 mod engine_series;
 pub mod faults;

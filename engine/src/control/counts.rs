@@ -109,7 +109,8 @@ impl Control {
     }
 }
 
-fn differences(kept: &Counts, counted: &Counts) -> Vec<Difference> {
+/// Where two counts of one campaign differ.
+pub(crate) fn differences(kept: &Counts, counted: &Counts) -> Vec<Difference> {
     let mut differences = Vec::new();
     let mut compare = |name: String, kept: u64, counted: u64| {
         if kept != counted {

@@ -40,6 +40,7 @@ use crate::store::Store;
 pub use accounts::{Account, Accounts, Tenants};
 pub use admin::Backup;
 pub use campaigns::CampaignView;
+pub(crate) use counts::differences;
 pub use counts::{Difference, Recount, TenantView};
 pub use error::{Error, Result, Violation, Violations};
 pub use imports::{ChunkAck, ImportOpened, ImportSession, ReadyChunk};
