@@ -23,9 +23,11 @@ use sluice_engine::{Engine, Stopped};
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::Verifier;
+use crate::certificate;
 use crate::config::{Account, Config, ProviderAccount, SyncMode};
 use crate::grpc::{self, GrpcLimits, GrpcParts, ServerInfo};
-use crate::ops::{self, OpsPage};
+use crate::metrics as names;
+use crate::ops::{self, Machine, OpsPage};
 use crate::serve::{Listeners, ops_limits, webhook_config};
 use crate::webhooks;
 
@@ -70,7 +72,8 @@ pub async fn run(config: Config, options: ServeOptions) -> anyhow::Result<ExitCo
     let (stop_grpc, stop_webhooks, stop_ops) =
         (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
     let upkeep = tokio::spawn(ops::upkeep(recorder.clone(), stop_ops.clone()));
-    let page = ops_page(recorder, &engine);
+    note_expiries(&config);
+    let page = ops_page(recorder, &engine, Machine::new(clock.wall(), config.data_dir.clone()));
     let ops_task = tokio::spawn(ops::serve(listeners.ops, page, ops_limits(), stop_ops.clone()));
     let webhooks_task = tokio::spawn(webhooks::serve(
         listeners.webhooks,
@@ -166,15 +169,34 @@ fn open_store(config: &Config, clock: &Clock) -> anyhow::Result<Arc<dyn Store>> 
     Ok(EmbeddedStore::open(embedded, clock.clone())?)
 }
 
-fn ops_page(metrics: metrics_exporter_prometheus::PrometheusHandle, engine: &Arc<Engine>) -> OpsPage {
+/// When certificates and access tokens expire: so that somebody is told weeks before, not by the silence after.
+#[allow(clippy::cast_precision_loss)] // seconds stay far below 2^52
+fn note_expiries(config: &Config) {
+    for (listener, files) in [("grpc", &config.tls.grpc), ("webhooks", &config.tls.webhooks)] {
+        if let Some(at) = files.as_ref().and_then(|files| certificate::chain_expires(&files.cert_file)) {
+            metrics::gauge!(names::CERTIFICATE_EXPIRY, "listener" => listener).set(at.as_second() as f64);
+        }
+    }
+    for account in &config.accounts {
+        if let Some(at) = account.token_expires {
+            let (provider, name) = (account.provider.name(), account.name.clone());
+            metrics::gauge!(names::TOKEN_EXPIRY, "provider" => provider, "account" => name).set(at.as_second() as f64);
+        }
+    }
+}
+
+fn ops_page(metrics: metrics_exporter_prometheus::PrometheusHandle, engine: &Arc<Engine>, machine: Machine) -> OpsPage {
     let (of_gauges, of_readiness) = (Arc::downgrade(engine), Arc::downgrade(engine));
     OpsPage {
         metrics,
-        append: vec![Arc::new(move |page: &mut String| {
-            if let Some(engine) = of_gauges.upgrade() {
-                engine.write_series(page);
-            }
-        })],
+        append: vec![
+            Arc::new(move |page: &mut String| {
+                if let Some(engine) = of_gauges.upgrade() {
+                    engine.write_series(page);
+                }
+            }),
+            Arc::new(move |page: &mut String| machine.append(page)),
+        ],
         readiness: Arc::new(move || match of_readiness.upgrade() {
             Some(engine) => engine.not_ready_because(),
             None => vec!["the engine has stopped".to_owned()],
@@ -207,6 +229,8 @@ pub fn engine_config(config: &Config) -> anyhow::Result<EngineConfig> {
         drain_senders: config.shutdown.drain_senders,
         flush_statuses: config.shutdown.flush_statuses,
         campaign_series_max: config.metrics.campaigns_max,
+        drift_pause: config.metrics.drift_pause,
+        drift_recipients_max: config.metrics.drift_recipients_max as u64,
         ..EngineConfig::default()
     };
     for account in &config.accounts {

@@ -4,6 +4,7 @@
 
 pub mod assembly;
 pub mod auth;
+pub mod certificate;
 pub mod cli;
 pub mod config;
 pub mod grpc;

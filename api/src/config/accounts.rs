@@ -1,5 +1,9 @@
 //! `[accounts.<name>]`: provider accounts with their credentials.
 
+use jiff::Timestamp;
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+
 use super::reader::Section;
 use super::report::Kind;
 use super::secret::Secret;
@@ -13,6 +17,8 @@ pub struct Account {
     pub tenants: Vec<String>,
     /// The provider's API, without a trailing slash.
     pub base_url: String,
+    /// When the token that sends expires, for the metrics; `None`: never, or not known.
+    pub token_expires: Option<Timestamp>,
     /// What only this provider has.
     pub provider: ProviderAccount,
 }
@@ -52,6 +58,17 @@ pub struct TwilioAccount {
     pub api_key: Option<(String, Secret)>,
 }
 
+impl ProviderAccount {
+    /// The name as a metric label.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Meta(_) => "meta",
+            Self::Twilio(_) => "twilio",
+        }
+    }
+}
+
 #[derive(Clone, Copy)]
 enum Kinds {
     Meta,
@@ -84,7 +101,19 @@ impl Account {
             Kinds::Twilio => ("https://api.twilio.com", ProviderAccount::Twilio(TwilioAccount::read(s))),
         };
         let base_url = s.parsed("base_url", default_url, base_url).unwrap_or_else(|| default_url.to_owned());
-        Self { name: name.to_owned(), tenants, base_url, provider }
+        let token_expires = s.text("token_expires").and_then(|text| {
+            let at = expiry(&text);
+            if at.is_none() {
+                s.problem(
+                    "token_expires",
+                    Kind::Value,
+                    "must be a date such as 2027-03-31, or with time and offset",
+                    None,
+                );
+            }
+            at
+        });
+        Self { name: name.to_owned(), tenants, base_url, token_expires, provider }
     }
 
     /// Whether `tenant` may use this account.
@@ -139,6 +168,12 @@ impl TwilioAccount {
         }
         sid.zip(secret)
     }
+}
+
+/// A date, which ends at its first moment in UTC, or a moment.
+fn expiry(text: &str) -> Option<Timestamp> {
+    let day = || text.parse::<Date>().ok()?.to_zoned(TimeZone::UTC).ok().map(|at| at.timestamp());
+    text.parse().ok().or_else(day)
 }
 
 /// `[a-z0-9][a-z0-9._-]{0,62}`

@@ -375,11 +375,19 @@ impl Shutdown {
 pub struct Metrics {
     /// Most running campaigns with series of their own; the rest are summed up as `other`.
     pub campaigns_max: usize,
+    /// Pause between two campaigns that are counted anew for the drift gauge; zero: none are.
+    pub drift_pause: Duration,
+    /// Campaigns with more recipients are not counted anew for it.
+    pub drift_recipients_max: usize,
 }
 
 impl Metrics {
     pub(super) fn read(s: &mut Section<'_, '_>) -> Self {
-        Self { campaigns_max: s.count("campaigns_max", 100, 0..=10_000) }
+        Self {
+            campaigns_max: s.count("campaigns_max", 100, 0..=10_000),
+            drift_pause: s.seconds("drift_pause_s", 30, 0..=86_400),
+            drift_recipients_max: s.count("drift_recipients_max", 1_000_000, 0..=100_000_000),
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! The inside's page: `/metrics` for Prometheus, `/livez` and `/readyz` for whoever restarts and routes.
 
+mod machine;
 mod recorder;
 #[cfg(test)]
 mod tests;
@@ -20,10 +21,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::listener::{self, Drained, ListenerLimits};
 
+pub use machine::Machine;
 pub use recorder::{RecorderError, builder, install, upkeep};
 
 /// Appends series to the metrics page: for collectors that must be able to forget a series, which the recorder cannot (a running
-/// campaign's). Called off the runtime's own threads, once for each scrape. Text in Prometheus' exposition format, whole lines.
+/// campaign's), and for gauges that are read rather than kept. Called off the runtime's own threads, once for each scrape. Text in Prometheus' exposition format, whole lines.
 pub type Append = Arc<dyn Fn(&mut String) + Send + Sync>;
 
 /// What keeps the server from being ready; empty when nothing does. Called for each question, so it must be quick and not block.
@@ -69,8 +71,11 @@ impl OpsPage {
     /// Rendering is CPU work of milliseconds: it has no place on a thread that answers webhooks.
     async fn metrics(self: Arc<Self>) -> Response<Full<Bytes>> {
         let rendered = tokio::task::spawn_blocking(move || {
+            // Whoever appends also sets gauges of the recorder: rendered first, those would be of the scrape before.
+            let mut appended = String::new();
+            self.append.iter().for_each(|append| append(&mut appended));
             let mut page = self.metrics.render();
-            self.append.iter().for_each(|append| append(&mut page));
+            page.push_str(&appended);
             page
         });
         match rendered.await {

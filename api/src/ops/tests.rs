@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use http_body_util::BodyExt as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -75,6 +76,19 @@ async fn metrics_have_buckets_their_own_names_and_what_is_appended() {
         assert!(answer.contains(line), "{line} is not in\n{answer}");
     }
     page.stop.cancel();
+}
+
+#[tokio::test]
+async fn a_gauge_that_is_set_for_the_page_is_of_this_scrape() {
+    let recorder = builder().expect("the settings are right").build_recorder();
+    let gauge = metrics::with_local_recorder(&recorder, || metrics::gauge!("sluice_read_at_the_scrape"));
+    let page = OpsPage {
+        metrics: recorder.handle(),
+        append: vec![Arc::new(move |_: &mut String| gauge.set(5.0))],
+        readiness: Arc::new(Vec::new),
+    };
+    let answer = Arc::new(page).metrics().await.into_body().collect().await.expect("it is whole").to_bytes();
+    assert!(String::from_utf8_lossy(&answer).contains("sluice_read_at_the_scrape 5\n"), "{answer:?}");
 }
 
 #[tokio::test]
