@@ -131,6 +131,11 @@ pub const METRICS: &[Metric] = &[
 pub fn describe() {
     METRICS.iter().for_each(Metric::describe);
     metrics::gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+    // A series that appears with its first event shows no rise.
+    metrics::gauge!(GRPC_WATCHES).set(0.0);
+    for result in ["stored", "refused"] {
+        metrics::counter!(IMPORT_ROWS, "result" => result).increment(0);
+    }
 }
 
 #[cfg(test)]
