@@ -1,0 +1,60 @@
+"""The ledger and the machines: use, saturation, errors. The gRPC front."""
+
+from kit import board, by_instance, dashboard, eq, graph, quantile, rate, reference, row, runbook, stat, table
+
+
+def build():
+    now = by_instance
+    commits = f"sum({rate('sluice_store_commit_duration_seconds_count')})"
+    panels = [
+        stat("Ledger takes writes", "NO: the last write failed; nothing is sent and webhooks are answered 503 until one succeeds.", "none",
+             f"min({now('sluice_store_writable')})", [runbook("store-not-writable")], bad=1, falling=True, words={0: "NO", 1: "yes"}, spark=False),
+        stat("Tally drift", "Differences between counts and messages. Must be 0.", "none", f"sum({now('sluice_tally_drift_messages')})", [runbook("tally-drift")], bad=1),
+        stat("Commit lag", "How long the oldest entry of the commit under way had waited when it was asked.", "s", f"max({now('sluice_store_commit_lag_seconds')})", [runbook("commits-slow")], warn=0.25, bad=5),
+        stat("Disk free", "On the ledger's file system.", "bytes", f"min({now('sluice_store_disk_free_bytes')})", [runbook("disk-full")], warn=10737418240, bad=2147483648, falling=True),
+        stat("Ledger size", "The ledger with its write-ahead log.", "bytes", f"sum({now('sluice_store_size_bytes')})", [runbook("disk-full")]),
+        stat("Panics in the last hour", "Actors that panicked and were started anew. Any is a defect.", "none", f"sum(increase({now('sluice_actor_panics_total')}[1h]))", [runbook("actor-panics")], bad=1, decimals=0),
+        row("Ledger"),
+        graph("Commit", "Median and 99th percentile of a commit, and of the disk's part of it. If the disk's part is most of it, the disk is what is slow.", "s",
+              [(quantile(0.5, "sluice_store_commit_duration_seconds"), "commit median"), (quantile(0.99, "sluice_store_commit_duration_seconds"), "commit 99 %"),
+               (quantile(0.5, "sluice_store_sync_duration_seconds"), "disk median"), (quantile(0.99, "sluice_store_sync_duration_seconds"), "disk 99 %")],
+              [runbook("commits-slow")], log=True, warn=0.25, bad=1.0),
+        graph("Use of the writer", "Share of the time that the one writing thread spends in commits. Near 1 the ledger is the limit.", "percentunit",
+              [(f"sum by (instance) ({rate('sluice_store_commit_duration_seconds_sum')})", "{{instance}}")], [runbook("commits-slow")], maximum=1, warn=0.9),
+        graph("Commits", "Groups per second, and groups that were not committed.", "ops",
+              [(commits, "commits"), (f"sum({rate('sluice_store_failed_commits_total')})", "failed commits")], [runbook("store-not-writable")]),
+        graph("Entries per commit", "Mean size of a group: the slower the disk, the larger.", "short",
+              [(f"sum({rate('sluice_store_group_entries_sum')}) / ({commits} > 0)", "entries per commit")], [runbook("commits-slow")]),
+        graph("Waiting entries", "Entries that wait for a commit, by node. Beyond 65,536 webhooks are answered 503 and hand-out pauses.", "short",
+              [(now("sluice_ledger_waiting_entries"), "{{instance}}")], [runbook("commits-slow"), runbook("webhooks-refused")]),
+        graph("Size and room", "The ledger and what is free beside it.", "bytes",
+              [(f"sum({now('sluice_store_size_bytes')})", "ledger"), (f"min({now('sluice_store_disk_free_bytes')})", "free")], [runbook("disk-full")], log=True),
+        row("Correctness"),
+        graph("Campaigns counted anew", "Samples per minute for the drift. Zero while campaigns are unsettled: it was switched off, or they are too large (drift_recipients_max).", "cpm",
+              [(f"60 * sum({rate('sluice_tally_samples_total')})", "samples")], [runbook("tally-drift")]),
+        graph("Panics", "Actors started anew, per second by kind.", "cps", [(f"sum by (actor) ({rate('sluice_actor_panics_total')})", "{{actor}}")], [runbook("actor-panics")]),
+        graph("Entries given up", "Entries that the ledger refused for what they touch, per second. Each is in the log, with its campaign and message.", "cps",
+              [(f"sum({rate('sluice_ledger_entries_given_up_total')})", "given up")], [runbook("entries-given-up")]),
+        graph("In flight", "Messages with a durable intent and no durable outcome: at most so many are in doubt after a crash.", "short",
+              [(now("sluice_messages_in_flight"), "{{instance}}")], [runbook("in-doubt-growing")]),
+        row("gRPC"),
+        graph("Calls by code", "Per second. unavailable and internal are ours to mend; the others are the callers'.", "reqps",
+              [(f"sum by (code) ({rate('sluice_grpc_requests_total')})", "{{code}}")], [runbook("grpc-errors")], stack=True),
+        graph("Duration by method, 99th percentile", "Calls with one answer. Writes wait for the disk.", "s",
+              [(quantile(0.99, "sluice_grpc_request_duration_seconds", by=("method",)), "{{method}}")], [runbook("grpc-errors"), runbook("commits-slow")], log=True),
+        graph("Under way and refused", "Calls and watches that are open; calls refused at a limit; tokens not believed (per second).", "short",
+              [(f"sum({now('sluice_grpc_requests_in_flight')})", "calls"), (f"sum({now('sluice_grpc_watches')})", "watches"),
+               (f"sum({rate('sluice_grpc_refused_total')})", "refused at a limit"), (f"sum({rate('sluice_grpc_auth_failures_total')})", "not believed")],
+              [runbook("grpc-errors")]),
+        row("Nodes"),
+        graph("Processor", "Cores in use, by node.", "none", [(rate("process_cpu_seconds_total", 'job="sluice"'), "{{instance}}")], [board("loadtest"), reference()]),
+        graph("Memory", "Resident. It does not grow with the size of campaigns: a steady rise is a defect.", "bytes", [(now("process_resident_memory_bytes", 'job="sluice"'), "{{instance}}")], [reference()]),
+        graph("File descriptors", "Open, as a share of the most allowed. At 1 no connection is accepted any more.", "percentunit",
+              [(f"{now('process_open_fds', eq('job=', 'sluice'))} / {now('process_max_fds', eq('job=', 'sluice'))}", "{{instance}}")], [runbook("file-descriptors")], warn=0.8, maximum=1),
+        graph("Connections", "Open connections by listener, and connections that the kernel could not hand over (per second).", "short",
+              [(f"sum by (listener) ({now('sluice_listener_connections')})", "{{listener}}"), (f"sum({rate('sluice_listener_accept_errors_total')})", "accept errors")], [runbook("file-descriptors")]),
+        graph("Threads", "Threads of the process.", "short", [(now("process_threads", 'job="sluice"'), "{{instance}}")], [reference()]),
+        table("What runs", "Seconds since the start, by node and version. Two versions at once: a rollout is under way.", "s",
+              f"(time() - {now('process_start_time_seconds', eq('job=', 'sluice'))}) * on (instance) group_left (version) {now('sluice_build_info')}", [runbook("restarts")], w=8, h=7),
+    ]
+    return dashboard("store", "Is the ledger fast, right and with room; are the processes well; do callers get answers?", panels)
