@@ -31,6 +31,9 @@ use crate::ops::{self, Machine, OpsPage};
 use crate::serve::{Listeners, ops_limits, webhook_config};
 use crate::webhooks;
 
+/// Least time between two commits of the ledger, whatever waits: what design and figures call the group commit.
+const COMMIT_INTERVAL: Duration = Duration::from_millis(2);
+
 /// How to run the server.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ServeOptions {
@@ -164,6 +167,8 @@ fn open_store(config: &Config, clock: &Clock) -> anyhow::Result<Arc<dyn Store>> 
         cache_mib: u32::try_from(config.store.cache_mib).unwrap_or(u32::MAX),
         synced: config.store.sync == SyncMode::Full,
         group_entries_max: config.store.group_commit_entries,
+        group_interval: COMMIT_INTERVAL.min(config.store.group_commit),
+        group_wait_max: config.store.group_commit,
         ..EmbeddedConfig::new(&config.data_dir)
     };
     Ok(EmbeddedStore::open(embedded, clock.clone())?)
@@ -221,7 +226,7 @@ pub fn engine_config(config: &Config) -> anyhow::Result<EngineConfig> {
         connect_timeout: config.provider.connect_timeout,
         answer_timeout: config.provider.read_timeout,
         idle_timeout: config.provider.idle_timeout,
-        commit_tick: config.store.group_commit,
+        commit_tick: COMMIT_INTERVAL.min(config.store.group_commit),
         commit_entries_max: config.store.group_commit_entries,
         park_for: config.in_doubt.parked_wait,
         parked_max: config.in_doubt.parked_max as u64,

@@ -37,7 +37,7 @@ pub struct EngineConfig {
     pub answer_timeout: Duration,
     /// An idle connection is closed after this.
     pub idle_timeout: Duration,
-    /// Status actors; each commits on its own.
+    /// Status actors; each commits on its own. The embedded ledger has one writer: more than one only splits its commits.
     pub status_shards: usize,
     /// How long a status actor waits for company before it commits.
     pub commit_tick: Duration,
@@ -80,7 +80,7 @@ impl Default for EngineConfig {
             connect_timeout: Duration::from_secs(5),
             answer_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(60),
-            status_shards: 2,
+            status_shards: 1,
             commit_tick: Duration::from_millis(1),
             commit_entries_max: 4_096,
             waiting_entries_max: 65_536,

@@ -110,7 +110,7 @@ pub enum SyncMode {
 pub struct Store {
     /// Page cache.
     pub cache_mib: usize,
-    /// Longest that a commit waits for company.
+    /// Longest that a commit of few entries waits for company.
     pub group_commit: Duration,
     /// Most ledger entries of one commit.
     pub group_commit_entries: usize,
@@ -122,7 +122,7 @@ impl Store {
     pub(super) fn read(s: &mut Section<'_, '_>) -> Self {
         Self {
             cache_mib: s.count("cache_mib", 16, 4..=4_096),
-            group_commit: s.milliseconds("group_commit_ms", 2, 0..=100),
+            group_commit: s.milliseconds("group_commit_ms", 8, 0..=100),
             group_commit_entries: s.count("group_commit_entries", 4_096, 1..=65_536),
             sync: s
                 .choice("sync", "full", &[("full", SyncMode::Full), ("normal", SyncMode::Normal)])

@@ -154,7 +154,7 @@ level = \"loud\"
         "line 6: listen.grpc: \"nonsense\": must be address:port, e.g. 0.0.0.0:7400",
         "line 8: store.sync: must be one of full, normal, not \"ful\"; did you mean \"full\"?",
         "line 9: store.cache_mib: must be a whole number from 4 to 4096, not 1; the default is 16",
-        "line 10: store.group_commit_ms: must be a whole number from 0 to 100; the default is 2",
+        "line 10: store.group_commit_ms: must be a whole number from 0 to 100; the default is 8",
         "line 11: store.body_bytes_max: unknown key; it belongs in [webhooks]",
         "line 13: webhooks.body_byte_max: unknown key; did you mean body_bytes_max?",
     ] {
@@ -196,7 +196,7 @@ fn wrong_overrides_are_named() {
         report,
         [
             "environment SLUICE__STORE__CACHE_MB: overrides no key; did you mean SLUICE__STORE__CACHE_MIB?",
-            "environment SLUICE__STORE__GROUP_COMMIT_MS: store.group_commit_ms: must be a whole number from 0 to 100; the default is 2",
+            "environment SLUICE__STORE__GROUP_COMMIT_MS: store.group_commit_ms: must be a whole number from 0 to 100; the default is 8",
         ]
     );
 }
