@@ -6,6 +6,7 @@
 
 pub mod grpc;
 pub mod harness;
+pub mod measure;
 pub mod runs;
 pub mod sim;
 pub mod wire;

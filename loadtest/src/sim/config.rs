@@ -30,6 +30,8 @@ pub struct SimConfig {
     pub webhook_connections: usize,
     /// Threads that serve the provider APIs (each with its own runtime).
     pub api_threads: usize,
+    /// Lines (identities) whose first posts are kept one by one with their times, for `GET /posts`.
+    pub timed_lines: Vec<String>,
     /// Name of the `StatusCallback` query parameter that holds the sender's correlation id.
     pub correlation_parameter: String,
 }
@@ -47,6 +49,7 @@ impl Default for SimConfig {
             faults: Vec::new(),
             webhook_connections: 64,
             api_threads: 1,
+            timed_lines: Vec::new(),
             correlation_parameter: "c".to_owned(),
         }
     }

@@ -3,6 +3,9 @@
 //! | call | answer |
 //! |---|---|
 //! | `GET /accepted` | number of accepted messages and of outstanding statuses, at no cost |
+//! | `GET /sample` | the counters of a time series and the answer times since the last sample |
+//! | `GET /latencies?anew=1` | latencies of the webhook side as histograms; with `anew` they begin anew |
+//! | `GET /posts` | first posts of timed lines |
 //! | `GET /ledger` | totals, per line, refusals by code |
 //! | `GET /ledger/entries` | every accepted message, one JSON object per line |
 //! | `GET /rates?window_ms=10000&from_ns=&to_ns=` | highest second and emptiest window of each line |
@@ -116,6 +119,15 @@ async fn respond(core: &Core, path: &str, request: &Request<'_>) -> Answer {
             let state = core.state.lock();
             Ok(json!({ "accepted": state.ledger.len(), "outstanding": state.outstanding }))
         }
+        ("GET", "/sample") => {
+            let (accepted, outstanding) = {
+                let state = core.state.lock();
+                (state.ledger.len() as u64, state.outstanding)
+            };
+            to_json(&core.stats.sample(core.clock.now_ns(), accepted, outstanding))
+        }
+        ("GET", "/latencies") => to_json(&core.stats.latencies(number("anew") == Some(1))),
+        ("GET", "/posts") => to_json(&*core.stats.posts.lock()),
         ("GET", "/ledger") => to_json(&records::summary(core)),
         ("GET", "/rates") => {
             let window_ns = number("window_ms").unwrap_or(10_000).max(1) * 1_000_000;

@@ -48,6 +48,8 @@ pub struct Line {
     pub number: String,
     /// Its ceiling.
     pub ceiling: u32,
+    /// The times of its first posts are kept.
+    pub timed: bool,
 }
 
 /// An account as the handlers need it.
@@ -132,6 +134,7 @@ impl Core {
                     account: accounts.len(),
                     number: line.number.trim_start_matches('+').to_owned(),
                     ceiling: line.ceiling,
+                    timed: config.timed_lines.contains(&line.id),
                 });
             }
             let bearer = format!("Bearer {}", meta.token);
@@ -147,6 +150,7 @@ impl Core {
                     account: accounts.len(),
                     number: String::new(),
                     ceiling: line.ceiling,
+                    timed: config.timed_lines.contains(&line.id),
                 });
             }
             targets.push(twilio.connect.clone());

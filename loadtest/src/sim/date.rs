@@ -1,8 +1,8 @@
-//! Dates as Twilio writes them.
+//! Dates as Twilio writes them; reports take the same.
 
 /// `Tue, 17 Nov 2026 12:06:00 +0000` for seconds since the Unix epoch.
 #[must_use]
-pub(super) fn rfc_2822(seconds: u64) -> String {
+pub fn rfc_2822(seconds: u64) -> String {
     const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
     const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
     let (days, rest) = (seconds / 86_400, seconds % 86_400);
@@ -19,7 +19,7 @@ pub(super) fn rfc_2822(seconds: u64) -> String {
 
 /// `YYMMDDhhmm`, the carrier's time of `RawDlrDoneDate`.
 #[must_use]
-pub(super) fn carrier(seconds: u64) -> String {
+pub fn carrier(seconds: u64) -> String {
     let (days, rest) = (seconds / 86_400, seconds % 86_400);
     let (year, month, day) = civil(days);
     format!("{:02}{month:02}{day:02}{:02}{:02}", year % 100, rest / 3600, rest / 60 % 60)

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -14,7 +15,7 @@ use super::core::{AccountKind, Core};
 use super::plan::{Dice, Plan};
 use super::render::{Batch, Callback, Extras, meta_body, twilio_callback};
 use super::schedule::{Due, Schedule};
-use super::stats::Stats;
+use super::stats::{FirstPost, Stats};
 use super::twilio::{Overrides, overrides};
 use crate::wire::client::{Address, Connection, render, split_url};
 
@@ -33,7 +34,11 @@ struct Job {
     tries: u32,
     /// Chooses what is random about this POST, the same at each try.
     seed: u64,
-    /// When it was first due.
+    /// The moment for which it was planned, ns since the epoch.
+    planned_ns: u64,
+    /// A connection was free when it was formed: if it begins late, the simulator is late and not the server.
+    connection_free: bool,
+    /// When it was formed.
     since: Instant,
 }
 
@@ -42,16 +47,24 @@ struct Queue {
     jobs: Mutex<VecDeque<Job>>,
     ready: Semaphore,
     retries: Mutex<Schedule<Job>>,
+    /// Workers without a job.
+    idle: AtomicUsize,
 }
 
 impl Queue {
-    fn put(&self, job: Job) {
-        self.jobs.lock().push_back(job);
+    fn put(&self, mut job: Job) {
+        let mut jobs = self.jobs.lock();
+        job.connection_free = self.idle.load(Ordering::Relaxed) > jobs.len();
+        jobs.push_back(job);
+        drop(jobs);
         self.ready.add_permits(1);
     }
 
     async fn take(&self) -> Option<Job> {
-        self.ready.acquire().await.ok()?.forget();
+        self.idle.fetch_add(1, Ordering::Relaxed);
+        let permit = self.ready.acquire().await;
+        self.idle.fetch_sub(1, Ordering::Relaxed);
+        permit.ok()?.forget();
         self.jobs.lock().pop_front()
     }
 }
@@ -62,6 +75,7 @@ pub(super) async fn deliver(core: Arc<Core>, account: usize, stop: CancellationT
         jobs: Mutex::new(VecDeque::new()),
         ready: Semaphore::new(0),
         retries: Mutex::new(Schedule::default()),
+        idle: AtomicUsize::new(0),
     });
     let mut workers = tokio::task::JoinSet::new();
     for _ in 0..core.config.webhook_connections {
@@ -74,6 +88,7 @@ pub(super) async fn deliver(core: Arc<Core>, account: usize, stop: CancellationT
             plans: Vec::new(),
             body: Vec::new(),
             false_body: Vec::new(),
+            first: Vec::new(),
         };
         workers.spawn(worker.run());
     }
@@ -95,7 +110,7 @@ async fn pump(core: &Core, account: usize, queue: &Queue) {
         let (plan, posts, idle) = {
             let mut state = core.state.lock();
             let horizon = if hurried { u64::MAX } else { now_ms };
-            state.schedules[account].take(horizon, |due| ready.push_back((due, now_ms)));
+            state.schedules[account].take(horizon, |at_ms, due| ready.push_back((due, at_ms.min(now_ms))));
             let plan = Arc::clone(&state.plans[state.plans.len() - 1]);
             let posts = state.targets[account].is_some() || is_twilio(core, account);
             (plan, posts, state.schedules[account].waiting() == 0)
@@ -110,8 +125,17 @@ async fn pump(core: &Core, account: usize, queue: &Queue) {
                 break;
             }
             let size = wanted.min(ready.len());
+            // Planned is when the last one needed was due, or when the first had waited long enough for company.
+            let last = ready.get(size - 1).map_or(now_ms, |(_, at_ms)| *at_ms);
+            let planned_ms = if ready.len() < wanted && !hurried {
+                ready.front().map_or(now_ms, |(_, at_ms)| at_ms + u64::from(plan.flush_ms)).max(last)
+            } else {
+                last
+            };
             queue.put(Job {
                 items: ready.drain(..size).map(|(due, _)| due).collect(),
+                planned_ns: if hurried { core.clock.now_ns() } else { planned_ms.min(now_ms) * 1_000_000 },
+                connection_free: false,
                 tries: 0,
                 seed: dice.next(),
                 since: Instant::now(),
@@ -121,7 +145,7 @@ async fn pump(core: &Core, account: usize, queue: &Queue) {
         let mut again = Vec::new();
         let waiting = {
             let mut retries = queue.retries.lock();
-            retries.take(now_ms, |job| again.push(job));
+            retries.take(now_ms, |_, job| again.push(job));
             retries.waiting()
         };
         again.into_iter().for_each(|job| queue.put(job));
@@ -143,6 +167,8 @@ struct Worker {
     plans: Vec<Arc<Plan>>,
     body: Vec<u8>,
     false_body: Vec<u8>,
+    /// Statuses of timed lines that were never posted before.
+    first: Vec<Due>,
 }
 
 /// A POST ready to go.
@@ -160,6 +186,10 @@ impl Worker {
         while let Some(job) = self.queue.take().await {
             let prepared = self.prepare(&job);
             let overrides = prepared.as_ref().ok().and_then(|p| p.overrides);
+            if job.tries == 0 && job.connection_free {
+                let now_ns = self.core.clock.now_ns();
+                self.core.stats.own_lag.note_us(now_ns.saturating_sub(job.planned_ns) / 1_000);
+            }
             let status = match prepared {
                 Ok(prepared) => self.post(&prepared).await,
                 Err(error) => Err(error),
@@ -174,6 +204,10 @@ impl Worker {
         let (target, url) = {
             let mut state = self.core.state.lock();
             for item in &job.items {
+                let entry = *state.ledger.entry(item.entry);
+                if entry.tried & item.status.bit() == 0 && self.core.lines[usize::from(entry.line)].timed {
+                    self.first.push(*item);
+                }
                 state.ledger.tried(item.entry, item.status);
                 let entry = state.ledger.entry(item.entry);
                 let correlation = state.ledger.correlation(entry);
@@ -266,9 +300,14 @@ impl Worker {
             let stranger = std::mem::take(&mut self.false_body);
             let _ = self.exchange(&prepared.authority, &stranger, read).await;
         }
+        if !self.first.is_empty() {
+            let at_ns = self.core.clock.now_ns();
+            let post = |due: Due| FirstPost { entry: due.entry, status: due.status, at_ns };
+            self.core.stats.first_posts(self.first.drain(..).map(post));
+        }
         let began = Instant::now();
         let status = self.exchange(&prepared.authority, &prepared.request, read).await?;
-        self.core.stats.answer_time.note(began.elapsed());
+        self.core.stats.answered(began.elapsed(), status);
         Ok(status)
     }
 
@@ -297,6 +336,8 @@ impl Worker {
             }
             state.outstanding -= number;
             drop(state);
+            let now_ns = self.core.clock.now_ns();
+            stats.planned_to_acked.note_us(now_ns.saturating_sub(job.planned_ns) / 1_000);
             Stats::add(&stats.posts_acked, 1);
             Stats::add(&stats.statuses_acked, number);
             return;

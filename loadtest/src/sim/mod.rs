@@ -14,6 +14,7 @@
 
 pub mod config;
 pub mod core;
+pub mod date;
 pub mod faults;
 pub mod form;
 pub mod ledger;
@@ -31,7 +32,7 @@ pub mod twilio;
 
 mod api;
 mod control;
-mod date;
+
 mod deliver;
 mod handle;
 

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 /// A status as a bit, so that a set of them fits in a byte.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[repr(u8)]
 pub enum Status {

@@ -33,15 +33,15 @@ impl<T> Schedule<T> {
         self.waiting += 1;
     }
 
-    /// Takes everything that is due at `now_ms`, in order.
-    pub fn take(&mut self, now_ms: u64, mut each: impl FnMut(T)) {
+    /// Takes everything that is due at `now_ms`, in order; `each` hears the millisecond for which it was planned.
+    pub fn take(&mut self, now_ms: u64, mut each: impl FnMut(u64, T)) {
         while let Some(slot) = self.slots.first_entry() {
             if *slot.key() > now_ms {
                 break;
             }
-            let items = slot.remove();
+            let (at_ms, items) = slot.remove_entry();
             self.waiting -= items.len();
-            items.into_iter().for_each(&mut each);
+            items.into_iter().for_each(|item| each(at_ms, item));
         }
     }
 
@@ -63,12 +63,12 @@ mod tests {
             schedule.put(at, item);
         }
         let mut seen = Vec::new();
-        schedule.take(2, |item| seen.push(item));
+        schedule.take(2, |at, item| seen.push((at, item)));
         assert!(seen.is_empty());
-        schedule.take(5, |item| seen.push(item));
-        assert_eq!(seen, vec!['a', 'b', 'c']);
+        schedule.take(5, |at, item| seen.push((at, item)));
+        assert_eq!(seen, vec![(3, 'a'), (3, 'b'), (5, 'c')]);
         assert_eq!(schedule.waiting(), 1);
-        schedule.take(u64::MAX, |item| seen.push(item));
+        schedule.take(u64::MAX, |at, item| seen.push((at, item)));
         assert_eq!(schedule.waiting(), 0);
     }
 }

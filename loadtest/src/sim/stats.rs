@@ -1,51 +1,17 @@
-//! Counters and the histogram of the webhook side.
+//! Counters and latencies of the webhook side.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-/// Buckets per doubling: bounds the error of a quantile to 9 %.
-const STEPS: usize = 8;
-/// From 1 µs to over an hour.
-const BUCKETS: usize = 32 * STEPS;
+use super::plan::Status;
+use crate::measure::histogram::{Latencies, Snapshot};
 
-/// A histogram of times with logarithmic buckets.
-#[derive(Debug)]
-pub struct Histogram(Vec<AtomicU64>);
-
-impl Default for Histogram {
-    fn default() -> Self {
-        Self((0..BUCKETS).map(|_| AtomicU64::new(0)).collect())
-    }
-}
-
-impl Histogram {
-    /// Notes one time.
-    pub fn note(&self, took: Duration) {
-        let micros = (took.as_nanos() as f64 / 1e3).max(1.0);
-        let place = (micros.log2() * STEPS as f64) as usize;
-        self.0[place.min(BUCKETS - 1)].fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// The time in milliseconds below which `share` of the notes lie (upper edge of its bucket); 0 without notes.
-    #[must_use]
-    pub fn quantile_ms(&self, share: f64) -> f64 {
-        let counts: Vec<u64> = self.0.iter().map(|c| c.load(Ordering::Relaxed)).collect();
-        let total: u64 = counts.iter().sum();
-        let wanted = (total as f64 * share).ceil().max(1.0) as u64;
-        let mut seen = 0;
-        for (place, count) in counts.iter().enumerate() {
-            seen += count;
-            if seen >= wanted {
-                return 2f64.powf((place + 1) as f64 / STEPS as f64) / 1e3;
-            }
-        }
-        0.0
-    }
-}
+/// First posts kept one by one for lines that are timed; beyond it they are only counted.
+const POSTS_MAX: usize = 1_000_000;
 
 /// What happened to webhooks.
 #[derive(Debug, Default)]
@@ -64,10 +30,67 @@ pub struct Stats {
     pub forged_accepted: AtomicU64,
     /// Statuses of messages nobody knows.
     pub unknown: AtomicU64,
-    /// Time from the first byte of a POST to its answer.
-    pub answer_time: Histogram,
+    /// Time from the first byte of a POST to its answer, whatever it was.
+    pub answer_time: Latencies,
+    /// The same since it was last asked for by [`Stats::sample`].
+    pub answer_time_now: Latencies,
+    /// Time from the moment for which a POST was planned to its acknowledgement, retries included.
+    pub planned_to_acked: Latencies,
+    /// Time to an answer that refuses (any but 200).
+    pub refusal_time: Latencies,
+    /// How much later than planned the simulator itself began a POST although a connection was free.
+    pub own_lag: Latencies,
+    /// First posts of statuses of timed lines.
+    pub posts: Mutex<Vec<FirstPost>>,
     /// Answers other than 200 by HTTP status; 0 is a broken or refused connection.
     pub refusals: Mutex<BTreeMap<u16, u64>>,
+}
+
+/// The first POST of a status on a timed line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FirstPost {
+    /// The accepted message.
+    pub entry: u32,
+    /// The status.
+    pub status: Status,
+    /// When its POST began, ns since the epoch.
+    pub at_ns: u64,
+}
+
+/// All latencies of the webhook side so far.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct LatencyReport {
+    /// First byte of a POST to its answer.
+    pub answer: Snapshot,
+    /// Planned moment to acknowledgement.
+    pub planned_to_acked: Snapshot,
+    /// First byte to a refusal.
+    pub refusal: Snapshot,
+    /// The simulator's own lateness.
+    pub own_lag: Snapshot,
+}
+
+/// What a sampler asks for again and again, at little cost.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Sample {
+    /// Now, ns since the epoch.
+    pub now_ns: u64,
+    /// Accepted messages.
+    pub accepted: u64,
+    /// Statuses neither acknowledged nor given up.
+    pub outstanding: u64,
+    /// Statuses acknowledged, copies included.
+    pub statuses_acked: u64,
+    /// POSTs answered 200.
+    pub posts_acked: u64,
+    /// POSTs answered otherwise or not at all.
+    pub posts_refused: u64,
+    /// Median of the answers since the last sample, ms.
+    pub answer_ms_p50: Option<f64>,
+    /// 99th percentile of them.
+    pub answer_ms_p99: Option<f64>,
+    /// CPU time of the process, ns.
+    pub cpu_ns: u64,
 }
 
 /// A copy of the statistics.
@@ -109,6 +132,7 @@ impl Stats {
     #[must_use]
     pub fn report(&self, outstanding: u64) -> StatsReport {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let answer = self.answer_time.snapshot();
         StatsReport {
             posts_acked: get(&self.posts_acked),
             posts_refused: get(&self.posts_refused),
@@ -119,10 +143,56 @@ impl Stats {
             forged: get(&self.forged),
             forged_accepted: get(&self.forged_accepted),
             unknown: get(&self.unknown),
-            answer_ms_p50: self.answer_time.quantile_ms(0.5),
-            answer_ms_p99: self.answer_time.quantile_ms(0.99),
-            answer_ms_p999: self.answer_time.quantile_ms(0.999),
+            answer_ms_p50: answer.quantile_ms(0.5).unwrap_or(0.0),
+            answer_ms_p99: answer.quantile_ms(0.99).unwrap_or(0.0),
+            answer_ms_p999: answer.quantile_ms(0.999).unwrap_or(0.0),
         }
+    }
+
+    /// A sample; its answer times begin anew.
+    #[must_use]
+    pub fn sample(&self, now_ns: u64, accepted: u64, outstanding: u64) -> Sample {
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let answers = self.answer_time_now.take();
+        Sample {
+            now_ns,
+            accepted,
+            outstanding,
+            statuses_acked: get(&self.statuses_acked),
+            posts_acked: get(&self.posts_acked),
+            posts_refused: get(&self.posts_refused),
+            answer_ms_p50: answers.quantile_ms(0.5),
+            answer_ms_p99: answers.quantile_ms(0.99),
+            cpu_ns: own_cpu_ns(),
+        }
+    }
+
+    /// All latencies; with `anew` they begin anew.
+    #[must_use]
+    pub fn latencies(&self, anew: bool) -> LatencyReport {
+        let read = |latencies: &Latencies| if anew { latencies.take() } else { latencies.snapshot() };
+        LatencyReport {
+            answer: read(&self.answer_time),
+            planned_to_acked: read(&self.planned_to_acked),
+            refusal: read(&self.refusal_time),
+            own_lag: read(&self.own_lag),
+        }
+    }
+
+    /// Notes the answer of a POST.
+    pub fn answered(&self, took: Duration, status: u16) {
+        self.answer_time.note(took);
+        self.answer_time_now.note(took);
+        if status != 200 {
+            self.refusal_time.note(took);
+        }
+    }
+
+    /// Notes first posts of a timed line.
+    pub fn first_posts(&self, posts: impl Iterator<Item = FirstPost>) {
+        let mut held = self.posts.lock();
+        let room = POSTS_MAX.saturating_sub(held.len());
+        held.extend(posts.take(room));
     }
 }
 
@@ -131,22 +201,4 @@ impl Stats {
 pub fn own_cpu_ns() -> u64 {
     use nix::time::{ClockId, clock_gettime};
     clock_gettime(ClockId::CLOCK_PROCESS_CPUTIME_ID).map_or(0, |t| Duration::from(t).as_nanos() as u64)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn quantiles_are_near() {
-        let histogram = Histogram::default();
-        for n in 1..=1_000 {
-            histogram.note(Duration::from_micros(n * 10));
-        }
-        let p50 = histogram.quantile_ms(0.5);
-        let p99 = histogram.quantile_ms(0.99);
-        assert!((4.5..5.6).contains(&p50), "{p50}");
-        assert!((9.5..10.9).contains(&p99), "{p99}");
-        assert_eq!(Histogram::default().quantile_ms(0.5), 0.0);
-    }
 }
