@@ -9,6 +9,7 @@ pub mod harness;
 pub mod measure;
 pub mod report;
 pub mod runs;
+pub mod scenario;
 pub mod sim;
 pub mod wire;
 pub mod witness;
