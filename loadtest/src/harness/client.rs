@@ -265,8 +265,16 @@ impl Customer {
     /// # Errors
     /// When the server refuses a chunk or a row, or the stream breaks.
     pub async fn import(&self, campaign: &str, block: u32, count: u32) -> anyhow::Result<()> {
+        self.import_from(campaign, block, 0, count).await
+    }
+
+    /// Imports generated recipients `first..first + count` of a block.
+    ///
+    /// # Errors
+    /// When the server refuses a chunk or a row, or the stream breaks.
+    pub async fn import_from(&self, campaign: &str, block: u32, first: u32, count: u32) -> anyhow::Result<()> {
         let chunks = (0..count).step_by(CHUNK as usize).map(move |from| {
-            let rows: Vec<_> = (from..count.min(from + CHUNK)).map(|n| people::row(block, n)).collect();
+            let rows: Vec<_> = (from..count.min(from + CHUNK)).map(|n| people::row(block, first + n)).collect();
             (u64::from(from), rows)
         });
         self.import_chunks(campaign, "generated", chunks, |_| {}).await
@@ -351,6 +359,63 @@ impl Customer {
         let request = v1::ResumeCampaignRequest { campaign_id: campaign.to_owned(), etag: String::new() };
         self.campaigns().resume_campaign(request).await.with_context(|| format!("resume of {campaign}"))?;
         Ok(())
+    }
+
+    /// Cancels a campaign.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub async fn cancel(&self, campaign: &str) -> anyhow::Result<()> {
+        let request = v1::CancelCampaignRequest { campaign_id: campaign.to_owned(), etag: String::new() };
+        self.campaigns().cancel_campaign(request).await.with_context(|| format!("cancel of {campaign}"))?;
+        Ok(())
+    }
+
+    /// Gives a campaign another own rate; 0 takes it away.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub async fn set_rate(&self, campaign: &str, per_second: u32) -> anyhow::Result<()> {
+        let rate = v1::SendRate { count: per_second, per: v1::RatePeriod::Second.into(), burst: None };
+        let request = v1::UpdateCampaignRequest {
+            campaign_id: campaign.to_owned(),
+            rate: (per_second > 0).then_some(rate),
+            clear_rate: per_second == 0,
+            ..v1::UpdateCampaignRequest::default()
+        };
+        self.campaigns().update_campaign(request).await.with_context(|| format!("rate of {campaign}"))?;
+        Ok(())
+    }
+
+    /// Gives a line another ceiling.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub async fn set_ceiling(&self, line: &str, per_second: u32) -> anyhow::Result<()> {
+        let request = v1::UpdateLineRequest {
+            line_id: line.to_owned(),
+            ceiling_per_second: Some(per_second),
+            ..v1::UpdateLineRequest::default()
+        };
+        self.lines().update_line(request).await.with_context(|| format!("ceiling of {line}"))?;
+        Ok(())
+    }
+
+    /// All campaigns with their counts.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub async fn list(&self) -> anyhow::Result<Vec<v1::Campaign>> {
+        let (mut all, mut page_token) = (Vec::new(), String::new());
+        loop {
+            let request = v1::ListCampaignsRequest { page_size: 1_000, page_token, filter: String::new() };
+            let answer = self.campaigns().list_campaigns(request).await.context("list of campaigns")?.into_inner();
+            all.extend(answer.campaigns);
+            page_token = answer.next_page_token;
+            if page_token.is_empty() {
+                return Ok(all);
+            }
+        }
     }
 
     /// A campaign with its counts.

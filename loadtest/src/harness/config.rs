@@ -14,6 +14,12 @@ pub const TENANT: &str = "acme";
 pub const META: &str = "meta-main";
 /// The Twilio account's name on both sides.
 pub const TWILIO: &str = "twilio-main";
+/// The account of the bare run: the server does not know it.
+pub const FLOOR: &str = "meta-floor";
+/// Meta's phone number id of its line.
+pub const FLOOR_LINE: &str = "900000000000001";
+/// Its ceiling: far above what two cores can send, so that it never binds.
+const FLOOR_CEILING: u32 = 1_000_000;
 /// The template that the simulated Meta knows.
 pub const TEMPLATE: &str = "spring_sale";
 /// The HS256 secret of development tokens, for servers on loopback only.
@@ -94,6 +100,27 @@ pub fn simulator(lines: &Lines, plan: Plan, seed: u64) -> SimConfig {
         });
     }
     config
+}
+
+/// Adds the account of the bare run to a simulator: the same checks, the same plan, another webhook target.
+pub fn add_floor(config: &mut SimConfig) {
+    config.meta.push(MetaAccount {
+        account: FLOOR.to_owned(),
+        token: META_TOKEN.to_owned() + "-floor",
+        app_secret: META_SECRET.to_owned(),
+        waba_id: "100000000000009".to_owned(),
+        webhook: None,
+        rate_http: 400,
+        lines: vec![MetaLine { id: FLOOR_LINE.to_owned(), number: "+15550209999".to_owned(), ceiling: FLOOR_CEILING }],
+        templates: vec![MetaTemplate {
+            name: TEMPLATE.to_owned(),
+            language: "en_US".to_owned(),
+            header: Header::None,
+            body: 2,
+            body_names: Vec::new(),
+            buttons: Vec::new(),
+        }],
+    });
 }
 
 /// Where the server listens; ports are 0 at first and kept over restarts.

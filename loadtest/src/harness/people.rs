@@ -14,6 +14,14 @@ pub fn phone(block: u32, n: u32) -> String {
     format!("+999{block:03}{n:09}")
 }
 
+/// Block and number of a generated recipient; `None` for any other address.
+#[must_use]
+pub fn number(address: &str) -> Option<(u32, u32)> {
+    let digits = address.strip_prefix("+999").filter(|digits| digits.len() == 12)?;
+    let (block, n) = digits.split_at_checked(3)?;
+    Some((block.parse().ok()?, n.parse().ok()?))
+}
+
 /// Two body parameters of recipient `n`.
 #[must_use]
 pub fn params(n: u32) -> [String; 2] {
@@ -116,6 +124,8 @@ mod tests {
         assert_eq!(rows.len(), 50);
         assert_eq!(rows[9], row(7, 9));
         assert_eq!(phone(7, 9), "+999007000000009");
+        assert_eq!(number(&phone(7, 9)), Some((7, 9)));
+        assert_eq!(number("+4915550100"), None);
     }
 
     #[test]

@@ -12,10 +12,11 @@ use super::client::Customer;
 use super::config::{self, Lines, META, Ports, TENANT, TOKEN_SECRET, TWILIO};
 use super::process::{FileLimit, ServerProcess, binary};
 use crate::grpc::development_token;
+use crate::sim::faults::Rule;
 use crate::sim::plan::Plan;
 use crate::sim::{SimConfig, SimHandle};
 use crate::wire::client::once;
-use crate::witness::fetch::{Wanted, check, control_json};
+use crate::witness::fetch::{Deaf, Listener, Wanted, check_heard, control_json};
 use crate::witness::report::Report;
 
 /// How long a start may take.
@@ -45,14 +46,7 @@ impl Simulator {
     pub async fn apart(config: &SimConfig, folder: &Path) -> anyhow::Result<Self> {
         let path = folder.join("simulator.toml");
         std::fs::write(&path, toml::to_string(config)?)?;
-        let own = std::env::current_exe()?;
-        let beside = |folder: &Path| folder.join("provider-sim");
-        let binary = [own.parent(), own.parent().and_then(Path::parent)]
-            .into_iter()
-            .flatten()
-            .map(beside)
-            .find(|path| path.is_file())
-            .context("no provider-sim binary beside this program: build it first")?;
+        let binary = beside("provider-sim")?;
         let mut child = Command::new(binary)
             .arg("--config")
             .arg(&path)
@@ -67,6 +61,15 @@ impl Simulator {
         let said: serde_json::Value = serde_json::from_str(&line.context("the simulator ended at once")?)?;
         let url = |name: &str| said[name].as_str().map(|at| format!("http://{at}")).context("an address is missing");
         Ok(Self::Apart { api: url("api")?, control: url("control")?, child })
+    }
+
+    /// Its process, when it is one of its own.
+    #[must_use]
+    pub fn pid(&self) -> Option<i32> {
+        match self {
+            Self::Here(_) => None,
+            Self::Apart { child, .. } => child.id().map(u32::cast_signed),
+        }
     }
 
     /// Base URL of the provider APIs.
@@ -127,6 +130,21 @@ impl Simulator {
     }
 }
 
+/// A binary of this package beside the running program (tests run one directory below).
+///
+/// # Errors
+/// When there is none.
+pub fn beside(name: &str) -> anyhow::Result<PathBuf> {
+    let own = std::env::current_exe()?;
+    let folders = [own.parent(), own.parent().and_then(Path::parent)];
+    let found = folders.into_iter().flatten().map(|folder| folder.join(name)).find(|path| path.is_file());
+    found.with_context(|| {
+        format!(
+            "no {name} binary beside this program: run `cargo build -p sluice-loadtest --bins` with the same profile"
+        )
+    })
+}
+
 /// What a world is made of.
 #[derive(Debug, Clone)]
 pub struct WorldPlan {
@@ -144,6 +162,16 @@ pub struct WorldPlan {
     pub webhook_connections: usize,
     /// What a file-size limit does to the server.
     pub limits: FileLimit,
+    /// Faults of the simulated providers that are on from the start.
+    pub faults: Vec<Rule>,
+    /// Threads that serve the simulated providers.
+    pub api_threads: usize,
+    /// The last Meta line stands alone in a pool of this name, and the simulator keeps the times of its first posts.
+    pub probe_pool: Option<&'static str>,
+    /// The simulator also has the account of the bare run.
+    pub floor: bool,
+    /// Where the server believes the providers to be; without it, the simulator itself.
+    pub provider_url: Option<String>,
 }
 
 impl Default for WorldPlan {
@@ -156,6 +184,11 @@ impl Default for WorldPlan {
             apart: false,
             webhook_connections: 64,
             limits: FileLimit::Deadly,
+            faults: Vec::new(),
+            api_threads: 1,
+            probe_pool: None,
+            floor: false,
+            provider_url: None,
         }
     }
 }
@@ -166,6 +199,8 @@ pub struct World {
     /// The simulator.
     pub sim: Simulator,
     lines: Lines,
+    probe_pool: Option<&'static str>,
+    provider_url: Option<String>,
     ports: Ports,
     extra: String,
     limits: FileLimit,
@@ -185,6 +220,14 @@ impl World {
         let folder = tempfile::Builder::new().prefix("sluice-").tempdir()?;
         let mut config = config::simulator(&plan.lines, plan.plan.clone(), plan.seed);
         config.webhook_connections = plan.webhook_connections;
+        config.faults.clone_from(&plan.faults);
+        config.api_threads = plan.api_threads;
+        if plan.floor {
+            config::add_floor(&mut config);
+        }
+        if plan.probe_pool.is_some() {
+            config.timed_lines.push(Lines::meta_id(plan.lines.meta.len().saturating_sub(1)));
+        }
         let sim = if plan.apart {
             Simulator::apart(&config, folder.path()).await?
         } else {
@@ -193,6 +236,8 @@ impl World {
         let mut world = Self {
             sim,
             lines: plan.lines,
+            probe_pool: plan.probe_pool,
+            provider_url: plan.provider_url,
             ports: Ports::default(),
             extra: plan.extra,
             limits: plan.limits,
@@ -210,7 +255,7 @@ impl World {
     /// # Errors
     /// When it does not start.
     pub async fn start_server(&mut self) -> anyhow::Result<()> {
-        let api = self.sim.api();
+        let api = self.provider_url.clone().unwrap_or_else(|| self.sim.api());
         let config = config::write_server(self.folder.path(), &api, &self.lines, &self.ports, &self.extra)?;
         let log = self.folder.path().join("server.log");
         let mut server = ServerProcess::start(&self.binary, &config, &log, self.limits, START).await?;
@@ -273,7 +318,9 @@ impl World {
     /// When the server refuses.
     pub async fn furnish(&self, customer: &Customer) -> anyhow::Result<()> {
         for (n, ceiling) in self.lines.meta.iter().enumerate() {
-            customer.meta_line(&format!("wa-{n}"), "wa", META, &Lines::meta_id(n), *ceiling).await?;
+            let last = n + 1 == self.lines.meta.len();
+            let pool = self.probe_pool.filter(|_| last).unwrap_or("wa");
+            customer.meta_line(&format!("wa-{n}"), pool, META, &Lines::meta_id(n), *ceiling).await?;
         }
         for (n, ceiling) in self.lines.sms.iter().enumerate() {
             customer.sms_line(&format!("sms-{n}"), "sms", TWILIO, &Lines::sms_id(n), *ceiling).await?;
@@ -315,11 +362,24 @@ impl World {
     ///
     /// # Errors
     /// When one side cannot be read.
-    pub async fn check(&self, customer: &Customer, mut wanted: Wanted) -> anyhow::Result<Report> {
+    pub async fn check(&self, customer: &Customer, wanted: Wanted) -> anyhow::Result<Report> {
+        self.check_heard(customer, wanted, &mut Deaf).await
+    }
+
+    /// As [`Self::check`]; `listener` hears everything that is read.
+    ///
+    /// # Errors
+    /// When one side cannot be read.
+    pub async fn check_heard(
+        &self,
+        customer: &Customer,
+        mut wanted: Wanted,
+        listener: &mut impl Listener,
+    ) -> anyhow::Result<Report> {
         wanted.control = self.sim.control();
         wanted.quiesce.get_or_insert(Duration::from_secs(60));
         wanted.strangers = true;
-        check(customer.channel(), &wanted).await
+        check_heard(customer.channel(), &wanted, listener).await
     }
 }
 

@@ -1,331 +1,225 @@
-//! The table of figures: each with its goal, its CPU per message beside it, and how to repeat it.
+//! The table of figures: one scenario after the other, each with the goal that it is held against.
 
-use std::time::Duration;
+use std::fmt::Write as _;
+use std::sync::Arc;
 
 use serde::Serialize;
-use tokio::time::Instant;
 
-use super::ceilings::ceilings;
-use super::measure::{Stopwatch, Usage, all_through, median, more_than};
-use crate::harness::client::{CampaignPlan, Customer};
-use crate::harness::config::Lines;
-use crate::harness::world::{World, WorldPlan};
-use crate::sim::plan::Plan;
+use super::drive::Progress;
+use super::repeat::{self, Order};
+use crate::measure::series::median;
+use crate::report::bound::Bound;
+use crate::report::data::{RunReport, Verdict};
+use crate::report::figures::{kind, shown};
 
-/// Longest time that one run may take.
-pub(super) const RUN: Duration = Duration::from_secs(300);
-
-/// Which figures to take.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Which {
-    /// Whole life cycle, one and ten statuses per POST.
-    Cycle,
-    /// Import over gRPC.
-    Import,
-    /// Line ceilings.
-    Ceiling,
-    /// CPU at 1,000 msg/s.
-    Steady,
-    /// Peak memory.
-    Memory,
-    /// Restart with a million unfinished.
-    Restart,
-    /// Pause.
-    Pause,
-}
-
-/// How much of it.
+/// One row.
 #[derive(Debug, Clone, Copy)]
-pub struct Size {
-    /// Runs of each figure; the median counts.
-    pub runs: u32,
-    /// Divides the numbers of messages, for a quick look.
-    pub divide: u32,
+pub struct Row {
+    /// What.
+    pub what: &'static str,
+    /// The scenario.
+    pub scenario: &'static str,
+    /// Keys set for it.
+    pub set: &'static [&'static str],
+    /// The figure.
+    pub figure: &'static str,
+    /// Its goal.
+    pub goal: &'static str,
 }
 
-/// One line of the table.
+const fn row(
+    what: &'static str,
+    scenario: &'static str,
+    set: &'static [&'static str],
+    figure: &'static str,
+    goal: &'static str,
+) -> Row {
+    Row { what, scenario, set, figure, goal }
+}
+
+/// All rows. Rows of one scenario and the same keys are taken from the same runs.
+pub const ROWS: &[Row] = &[
+    row("efficiency, one status per POST", "efficiency", &[], "efficiency", ">= 0.6"),
+    row("efficiency, ten per POST", "efficiency-10", &[], "efficiency", ">= 0.6"),
+    row("whole life cycle, one status per POST", "cycle", &[], "rate.cycle", ">= 15000"),
+    row("whole life cycle, ten per POST", "cycle-10", &[], "rate.cycle", ">= 40000"),
+    row("1,000 msg/s, one per POST: CPU", "steady", &[], "cpu.percent", "<= 20"),
+    row("1,000 msg/s, ten per POST: CPU", "steady-10", &[], "cpu.percent", "<= 10"),
+    row("1,000 msg/s, ten per POST: pacing error p99", "steady-10", &[], "pacing.p99", "< 5"),
+    row("1,000 msg/s, ten per POST: refused", "steady-10", &[], "line.refused", "= 0"),
+    row(
+        "without fsync, ten per POST (beside the row above)",
+        "cycle-10",
+        &["server.config.store.sync=normal"],
+        "rate.cycle",
+        "> 0",
+    ),
+    row("ceiling 80/s, 1 campaign", "ceiling", &["lines.0.ceiling=80"], "line.use_min", ">= 0.99"),
+    row(
+        "ceiling 80/s, 10 campaigns",
+        "ceiling",
+        &["lines.0.ceiling=80", "campaigns.0.count=10"],
+        "line.use_min",
+        ">= 0.99",
+    ),
+    row("ceiling 1,000/s, 1 campaign", "ceiling", &[], "line.use_min", ">= 0.99"),
+    row("ceiling 1,000/s, 10 campaigns", "ceiling", &["campaigns.0.count=10"], "line.use_min", ">= 0.99"),
+    row("ceiling 1,000/s, 10 campaigns: fewest ÷ most", "ceiling", &["campaigns.0.count=10"], "share.least", ">= 0.95"),
+    row("ceiling 1,000/s, 1,000 campaigns", "ceiling", &["campaigns.0.count=1000"], "line.use_min", ">= 0.99"),
+    row(
+        "ceiling 10,000/s, 1 campaign, send leg",
+        "ceiling",
+        &["lines.0.ceiling=10000", "statuses.from=silent"],
+        "line.use_min",
+        ">= 0.99",
+    ),
+    row(
+        "ceiling 10,000/s, 1,000 campaigns, send leg",
+        "ceiling",
+        &["lines.0.ceiling=10000", "statuses.from=silent", "campaigns.0.count=1000"],
+        "line.use_min",
+        ">= 0.99",
+    ),
+    row("1,000 running campaigns: start to first byte p99", "many", &[], "start.p99", "< 100"),
+    row("provider at 200 ms, 10,000/s: used", "slow-provider", &[], "line.use_min", ">= 0.95"),
+    row("provider at 200 ms, 10,000/s: peak RSS", "slow-provider", &[], "memory.peak", "<= 100"),
+    row("webhooks at 20,000 statuses/s: p50", "steady", &["lines.0.ceiling=6700"], "webhook.p50", "< 2"),
+    row("webhooks at 20,000 statuses/s: p99", "steady", &["lines.0.ceiling=6700"], "webhook.p99", "< 10"),
+    row("webhooks at 20,000 statuses/s: p99.9", "steady", &["lines.0.ceiling=6700"], "webhook.p999", "< 50"),
+    row("webhook flood: growth of RSS", "webhook-flood", &[], "memory.flood", "<= 20"),
+    row("webhook flood: refusals p99", "webhook-flood", &[], "flood.refused_p99", "< 5"),
+    row("peak RSS, 10 k recipients", "million", &["campaigns.0.recipients=10000"], "memory.peak", "<= 50"),
+    row("peak RSS, 100 k recipients", "million", &["campaigns.0.recipients=100000"], "memory.peak", "<= 64"),
+    row("peak RSS, 1 M recipients", "million", &[], "memory.peak", "<= 80"),
+    row("peak RSS, 10 M recipients", "big", &[], "memory.peak", "<= 128"),
+    row("import, 1 M", "import", &[], "import.rows", ">= 100000"),
+    row("import, 10 M", "import", &["campaigns.0.recipients=10000000"], "import.rows", ">= 50000"),
+    row("restart with 1 M unfinished: sending", "restart", &[], "kill.sending", "<= 5000"),
+    row("ledger, bytes per message", "million", &[], "ledger.message", "<= 400"),
+    row("pause answered", "pause", &[], "pause.answer", "<= 100"),
+];
+
+/// What a row came to.
 #[derive(Debug, Clone, Serialize)]
-pub struct Figure {
+pub struct Taken {
     /// What.
     pub what: String,
     /// The goal.
     pub goal: String,
-    /// The median.
+    /// The median with its unit, or why there is none.
     pub measured: String,
     /// All runs.
     pub runs: Vec<f64>,
-    /// CPU of the server beside it.
-    pub cpu: String,
-    /// Whether the goal was reached.
+    /// CPU of the server beside it, µs per message.
+    pub cpu_us: Option<f64>,
+    /// Goal reached, and the runs passed.
     pub ok: bool,
 }
 
-/// Takes the figures; `say` hears each as it is done.
+/// Takes the rows of these scenarios (all without one); `say` hears each.
 ///
 /// # Errors
-/// When a run does not start or end.
-pub async fn run(which: &[Which], size: Size, mut say: impl FnMut(&Figure)) -> anyhow::Result<Vec<Figure>> {
+/// When a run cannot be done.
+pub async fn run(
+    only: &[String],
+    runs: u32,
+    scale: f64,
+    progress: Arc<dyn Progress>,
+    mut say: impl FnMut(&Taken),
+) -> anyhow::Result<Vec<Taken>> {
+    let known: Vec<&str> = ROWS.iter().map(|row| row.scenario).collect();
+    if let Some(wrong) = only.iter().find(|name| !known.contains(&name.as_str())) {
+        anyhow::bail!("no row of the table is taken from {wrong}; there are {}", known.join(", "));
+    }
+    let mut reports: Vec<(&Row, RunReport)> = Vec::new();
     let mut all = Vec::new();
-    for one in which {
-        let figures = match one {
-            Which::Cycle => vec![
-                cycle(1, 60_000 / size.divide, 10_000.0, size.runs).await?,
-                cycle(10, 150_000 / size.divide, 25_000.0, size.runs).await?,
-            ],
-            Which::Import => vec![import(500_000 / size.divide, size.runs).await?],
-            Which::Ceiling => ceilings(size.runs).await?,
-            Which::Steady => vec![steady(10, 15.0, size.runs).await?, steady(1, 25.0, size.runs).await?],
-            Which::Memory => vec![
-                memory(10_000, 50).await?,
-                memory(100_000 / size.divide, 64).await?,
-                memory(1_000_000 / size.divide, 96).await?,
-            ],
-            Which::Restart => vec![restart(1_000_000 / size.divide, size.runs).await?],
-            Which::Pause => vec![pause(size.runs).await?],
+    for row in ROWS.iter().filter(|row| only.is_empty() || only.iter().any(|name| name == row.scenario)) {
+        let held = reports.iter().position(|(one, _)| one.scenario == row.scenario && one.set == row.set);
+        let place = match held {
+            Some(place) => place,
+            None => {
+                let order = Order {
+                    scenario: row.scenario.to_owned(),
+                    overrides: row.set.iter().map(|one| (*one).to_owned()).collect(),
+                    scale,
+                    seed: None,
+                    runs,
+                };
+                reports.push((row, repeat::run(&order, Arc::clone(&progress)).await?));
+                reports.len() - 1
+            }
         };
-        for figure in figures {
-            say(&figure);
-            all.push(figure);
-        }
+        let taken = take(row, &reports[place].1);
+        say(&taken);
+        all.push(taken);
     }
     Ok(all)
 }
 
-/// The figures as a table.
+fn take(row: &Row, report: &RunReport) -> Taken {
+    let runs = report.figures.get(row.figure).cloned().unwrap_or_default();
+    let unit = kind(row.figure).map_or("", |kind| kind.unit);
+    let reached = row.goal.parse::<Bound>().is_ok_and(|bound| !runs.is_empty() && bound.holds(median(&runs)));
+    // A goal of speed is one thing, broken promises are another: whatever else a run's file asks for is not judged here.
+    let promises = report.conditions.iter().filter(|one| one.bound.is_empty());
+    let broken = promises.clone().any(|one| one.verdict == Verdict::Failed);
+    let measured = match runs.is_empty() {
+        true => "not measured".to_owned(),
+        false => format!("{} {unit}", shown(median(&runs))),
+    };
+    Taken {
+        what: row.what.to_owned(),
+        goal: row.goal.to_owned(),
+        measured: if broken { format!("{measured} (a promise was broken)") } else { measured },
+        cpu_us: report.figures.get("cpu.message").map(|values| median(values)),
+        ok: reached && !broken,
+        runs,
+    }
+}
+
+/// The rows as a table.
 #[must_use]
-pub fn table(figures: &[Figure]) -> String {
-    use std::fmt::Write as _;
-    let mut out = String::from("| what | goal | measured | server CPU | |\n|---|---|---|---|---|\n");
-    for figure in figures {
-        let verdict = if figure.ok { "reached" } else { "**short**" };
-        let _ =
-            writeln!(out, "| {} | {} | {} | {} | {verdict} |", figure.what, figure.goal, figure.measured, figure.cpu);
+pub fn table(taken: &[Taken]) -> String {
+    let mut out = String::from("| what | goal | measured | range | server CPU | |\n|---|---|---|---|---|---|\n");
+    for one in taken {
+        let low = one.runs.iter().copied().fold(f64::INFINITY, f64::min);
+        let high = one.runs.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        let range = if one.runs.len() > 1 { format!("{} to {}", shown(low), shown(high)) } else { "·".to_owned() };
+        let cpu = one.cpu_us.map_or_else(|| "·".to_owned(), |cpu| format!("{cpu:.1} µs/msg"));
+        let verdict = if one.ok { "reached" } else { "**short**" };
+        let _ = writeln!(out, "| {} | {} | {} | {range} | {cpu} | {verdict} |", one.what, one.goal, one.measured);
     }
     out
 }
 
-pub(super) fn per_message(usage: &Usage, messages: u32) -> String {
-    format!(
-        "{:.1} µs/msg (simulator {:.1})",
-        usage.server_s * 1e6 / f64::from(messages),
-        usage.sim_s * 1e6 / f64::from(messages)
-    )
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-pub(super) async fn furnished(plan: WorldPlan) -> anyhow::Result<(World, Customer)> {
-    let world = World::start(WorldPlan { apart: true, ..plan }).await?;
-    let customer = world.customer().await?;
-    world.furnish(&customer).await?;
-    Ok((world, customer))
-}
-
-pub(super) async fn prepared(
-    customer: &Customer,
-    campaign: &CampaignPlan,
-    block: u32,
-    recipients: u32,
-) -> anyhow::Result<()> {
-    customer.create(campaign).await?;
-    customer.import(&campaign.id, block, recipients).await
-}
-
-/// One send and three statuses for each, from start to the last acknowledgement.
-async fn cycle(batch: u16, messages: u32, goal: f64, runs: u32) -> anyhow::Result<Figure> {
-    let mut rates = Vec::new();
-    let mut last = None;
-    for seed in 0..runs {
-        let (world, customer) = furnished(WorldPlan {
-            lines: Lines { meta: vec![10_000; 8], sms: vec![] },
-            plan: Plan::straight(batch),
-            seed: u64::from(seed),
-            webhook_connections: if batch == 1 { 256 } else { 64 },
-            ..WorldPlan::default()
-        })
-        .await?;
-        let campaign = CampaignPlan::new("cycle", "wa", "hello").workers(2_048);
-        prepared(&customer, &campaign, 1, messages).await?;
-        customer.start("cycle").await?;
-        // New lines are silent for a second; the cycle is measured from the first request on.
-        more_than(&world.sim, 0, RUN).await?;
-        let watch = Stopwatch::start(&world).await?;
-        all_through(&world.sim, u64::from(messages), RUN).await?;
-        let usage = watch.stop(&world).await?;
-        rates.push(f64::from(messages) / usage.wall_s);
-        last = Some(usage);
+    #[test]
+    fn every_row_can_be_taken() {
+        for row in ROWS {
+            let overrides: Vec<String> = row.set.iter().map(|one| (*one).to_owned()).collect();
+            if let Err(error) = crate::scenario::open(row.scenario, &overrides, 1.0) {
+                panic!("{}: {error:#}", row.what);
+            }
+            assert!(kind(row.figure).is_some(), "{}: no figure {}", row.what, row.figure);
+            assert!(row.goal.parse::<Bound>().is_ok(), "{}", row.what);
+        }
     }
-    let measured = median(&rates);
-    Ok(Figure {
-        what: format!("whole life cycle (1 send, 3 statuses), {batch} per POST"),
-        goal: format!("≥ {goal:.0} msg/s"),
-        measured: format!("{measured:.0} msg/s"),
-        runs: rates,
-        cpu: last.map(|usage| per_message(&usage, messages)).unwrap_or_default(),
-        ok: measured >= goal,
-    })
-}
 
-async fn import(rows: u32, runs: u32) -> anyhow::Result<Figure> {
-    let mut rates = Vec::new();
-    let mut last = None;
-    for seed in 0..runs {
-        let (world, customer) = furnished(WorldPlan {
-            lines: Lines { meta: vec![80], sms: vec![] },
-            seed: u64::from(seed),
-            ..WorldPlan::default()
-        })
-        .await?;
-        customer.create(&CampaignPlan::new("import", "wa", "hello")).await?;
-        let watch = Stopwatch::start(&world).await?;
-        customer.import("import", 1, rows).await?;
-        let usage = watch.stop(&world).await?;
-        rates.push(f64::from(rows) / usage.wall_s);
-        last = Some(usage);
+    #[test]
+    fn a_broken_promise_is_not_reached_however_fast() {
+        let mut report = RunReport::default();
+        report.figures.insert("efficiency".to_owned(), vec![0.9, 0.8, 0.7]);
+        assert!(take(&ROWS[0], &report).ok);
+        report.conditions.push(crate::report::data::Condition {
+            what: "the books agree".to_owned(),
+            bound: String::new(),
+            found: "lost × 1".to_owned(),
+            verdict: Verdict::Failed,
+        });
+        assert!(!take(&ROWS[0], &report).ok);
+        assert!(!take(&ROWS[2], &report).ok, "what was not measured is not reached");
     }
-    let measured = median(&rates);
-    Ok(Figure {
-        what: "import over gRPC, durable".to_owned(),
-        goal: "≥ 100,000 recipients/s".to_owned(),
-        measured: format!("{measured:.0} recipients/s"),
-        runs: rates,
-        cpu: last.map(|usage| per_message(&usage, rows)).unwrap_or_default(),
-        ok: measured >= 100_000.0,
-    })
-}
-
-/// CPU of the server at a steady 1,000 msg/s.
-async fn steady(batch: u16, goal: f64, runs: u32) -> anyhow::Result<Figure> {
-    const RATE: u32 = 1_000;
-    let mut shares = Vec::new();
-    let mut refused = 0;
-    let mut slowest = f64::MAX;
-    let mut last = None;
-    for seed in 0..runs {
-        let (world, customer) = furnished(WorldPlan {
-            lines: Lines { meta: vec![RATE], sms: vec![] },
-            plan: Plan::straight(batch),
-            seed: u64::from(seed),
-            ..WorldPlan::default()
-        })
-        .await?;
-        prepared(&customer, &CampaignPlan::new("steady", "wa", "hello"), 1, RATE * 17).await?;
-        customer.start("steady").await?;
-        more_than(&world.sim, u64::from(RATE), RUN).await?;
-        let before = world.sim.accepted().await?;
-        let watch = Stopwatch::start(&world).await?;
-        tokio::time::sleep(Duration::from_secs(12)).await;
-        let usage = watch.stop(&world).await?;
-        let sent = world.sim.accepted().await? - before;
-        slowest = slowest.min(sent as f64 / usage.wall_s);
-        shares.push(usage.server_s / usage.wall_s * 100.0);
-        refused += world.sim.read("/ledger").await?["refused"].as_object().map_or(0, serde_json::Map::len);
-        last = Some((usage, sent as u32));
-    }
-    let measured = median(&shares);
-    Ok(Figure {
-        what: format!("1,000 msg/s whole life cycle, {batch} per POST"),
-        goal: format!("≤ {goal:.0} % of one core, no 429"),
-        measured: format!("{measured:.1} % at {slowest:.0} msg/s, {refused} refused"),
-        runs: shares,
-        cpu: last.map(|(usage, sent)| per_message(&usage, sent)).unwrap_or_default(),
-        ok: measured <= goal && refused == 0 && slowest >= 950.0,
-    })
-}
-
-/// Peak memory over import, sending and statuses.
-async fn memory(recipients: u32, goal_mib: u64) -> anyhow::Result<Figure> {
-    let (world, customer) = furnished(WorldPlan {
-        lines: Lines { meta: vec![10_000; 8], sms: vec![] },
-        plan: Plan::straight(10),
-        ..WorldPlan::default()
-    })
-    .await?;
-    let campaign = CampaignPlan::new("memory", "wa", "hello").workers(512);
-    prepared(&customer, &campaign, 1, recipients).await?;
-    let watch = Stopwatch::start(&world).await?;
-    customer.start("memory").await?;
-    all_through(&world.sim, u64::from(recipients), RUN).await?;
-    let usage = watch.stop(&world).await?;
-    let peak = world.server()?.rss_peak_kib() as f64 / 1024.0;
-    Ok(Figure {
-        what: format!("peak RSS, {recipients} recipients"),
-        goal: format!("≤ {goal_mib} MB"),
-        measured: format!("{peak:.1} MB"),
-        runs: vec![peak],
-        cpu: per_message(&usage, recipients),
-        ok: peak <= goal_mib as f64,
-    })
-}
-
-/// From the start after a kill to the first new request at the provider.
-async fn restart(recipients: u32, runs: u32) -> anyhow::Result<Figure> {
-    let (mut world, customer) = furnished(WorldPlan {
-        lines: Lines { meta: vec![1_000], sms: vec![] },
-        plan: Plan::straight(10),
-        ..WorldPlan::default()
-    })
-    .await?;
-    prepared(&customer, &CampaignPlan::new("restart", "wa", "hello"), 1, recipients).await?;
-    customer.start("restart").await?;
-    let mut times = Vec::new();
-    for _ in 0..runs {
-        let before = world.sim.accepted().await?;
-        more_than(&world.sim, before + 300, RUN).await?;
-        world.kill().await?;
-        // What was still in the socket has been read by now.
-        tokio::time::sleep(Duration::from_millis(200)).await;
-        let stopped = world.sim.accepted().await?;
-        let began = Instant::now();
-        world.start_server().await?;
-        more_than(&world.sim, stopped, RUN).await?;
-        times.push(began.elapsed().as_secs_f64());
-    }
-    let measured = median(&times);
-    Ok(Figure {
-        what: format!("restart after kill with {recipients} unfinished, sending again"),
-        goal: "≤ 5 s".to_owned(),
-        measured: format!("{measured:.2} s"),
-        runs: times,
-        cpu: "·".to_owned(),
-        ok: measured <= 5.0,
-    })
-}
-
-/// Time to the answer of a pause under load, and what still left.
-async fn pause(runs: u32) -> anyhow::Result<Figure> {
-    let (world, customer) = furnished(WorldPlan {
-        lines: Lines { meta: vec![5_000], sms: vec![] },
-        plan: Plan::straight(10),
-        ..WorldPlan::default()
-    })
-    .await?;
-    let rounds = runs.max(1) * 5;
-    prepared(&customer, &CampaignPlan::new("pause", "wa", "hello"), 1, rounds * 10_000).await?;
-    customer.start("pause").await?;
-    let mut times = Vec::new();
-    let mut broken = 0;
-    for _ in 0..rounds {
-        let before = world.sim.accepted().await?;
-        more_than(&world.sim, before + 1_000, RUN).await?;
-        let began = Instant::now();
-        let in_flight = customer.pause("pause").await?;
-        let took = began.elapsed();
-        let at_answer = world.sim.accepted().await?;
-        tokio::time::sleep(Duration::from_millis(300)).await;
-        let after = world.sim.accepted().await? - at_answer;
-        broken += u32::from(after > in_flight);
-        times.push(took.as_secs_f64() * 1e3);
-        customer.resume("pause").await?;
-    }
-    let longest = times.iter().copied().fold(0.0, f64::max);
-    Ok(Figure {
-        what: "pause acknowledged at 5,000 msg/s".to_owned(),
-        goal: "≤ 100 ms, then only what was in flight".to_owned(),
-        measured: format!(
-            "{:.1} ms (longest {longest:.1}), more left than said in {broken} of {rounds}",
-            median(&times)
-        ),
-        runs: times,
-        cpu: "·".to_owned(),
-        ok: longest <= 100.0 && broken == 0,
-    })
 }

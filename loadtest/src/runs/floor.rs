@@ -1,9 +1,10 @@
 //! The floor: what the same messages cost without an engine.
 //!
 //! A bare hyper client sends the same bytes and reads the id; a bare receiver verifies the signature, parses the statuses and drops
-//! them. Nothing is stored, nothing paced. The CPU of this process is what no engine can undercut with the same parts, so that its efficiency
-//! (floor ÷ engine) can be said apart from the machine.
+//! them. Nothing is stored, nothing paced. It runs as a process of its own (`loadtest floor-worker`), so that its CPU time stands apart: that is
+//! what no engine can undercut with the same parts.
 
+use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
@@ -16,66 +17,154 @@ use hyper::body::Incoming;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use sha2::Sha256;
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
-use super::measure::{all_through, sim_cpu};
-use crate::harness::config::{self, Lines, META, META_SECRET, META_TOKEN, TEMPLATE};
+use crate::harness::config::{FLOOR_LINE, META_SECRET, META_TOKEN, TEMPLATE};
 use crate::harness::people;
-use crate::harness::world::Simulator;
-use crate::sim::plan::Plan;
-use crate::sim::stats::own_cpu_ns;
+use crate::harness::process::cpu_ns;
+use crate::harness::world::beside;
 
-/// What one run of the floor measured.
-#[derive(Debug, Clone, Serialize)]
-pub struct Floor {
-    /// Statuses per POST.
-    pub batch: u16,
-    /// Messages.
-    pub messages: u32,
-    /// Messages per second, whole life cycle.
-    pub rate: f64,
-    /// CPU of client and receiver per message, µs.
-    pub floor_us: f64,
-    /// CPU of the simulator per message, µs.
-    pub sim_us: f64,
+/// The block of the floor's recipients, apart from those of the run.
+const BLOCK: u32 = 2;
+/// Longest time for an answer of the worker.
+const ANSWER: Duration = Duration::from_secs(600);
+
+/// One order to the worker.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Order {
+    /// Send so many.
+    Send {
+        /// `host:port` of the simulated provider.
+        api: String,
+        /// Number of the first recipient.
+        first: u32,
+        /// How many.
+        messages: u32,
+        /// Over so many connections.
+        connections: u32,
+    },
+    /// Say how many statuses came.
+    Count,
 }
 
-/// Sends so many messages over so many connections and takes their statuses.
+/// The worker's answer.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Answer {
+    /// Where its receiver listens.
+    webhooks: String,
+    /// Statuses so far.
+    statuses: u64,
+    /// What went wrong.
+    error: Option<String>,
+}
+
+/// The worker, seen from the harness. Dropping it ends it.
+#[derive(Debug)]
+pub struct Worker {
+    child: Child,
+    orders: ChildStdin,
+    answers: Lines<BufReader<ChildStdout>>,
+    /// Where its receiver listens, `host:port`.
+    pub webhooks: String,
+}
+
+impl Worker {
+    /// Starts one from the binary beside this program.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub async fn start() -> anyhow::Result<Self> {
+        let mut command = Command::new(beside("loadtest")?);
+        command.arg("floor-worker").stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
+        let mut child = command.spawn()?;
+        let orders = child.stdin.take().context("no standard input")?;
+        let answers = BufReader::new(child.stdout.take().context("no standard output")?).lines();
+        let mut worker = Self { child, orders, answers, webhooks: String::new() };
+        worker.webhooks = worker.order(&Order::Count).await?.webhooks;
+        Ok(worker)
+    }
+
+    /// CPU time so far, ns.
+    #[must_use]
+    pub fn cpu_ns(&self) -> u64 {
+        self.child.id().map_or(0, |pid| cpu_ns(pid.cast_signed()))
+    }
+
+    /// Sends messages `first..first + messages` and waits until all are accepted.
+    ///
+    /// # Errors
+    /// When one is refused.
+    pub async fn send(&mut self, api: &str, first: u32, messages: u32, connections: u32) -> anyhow::Result<()> {
+        let api = api.trim_start_matches("http://").to_owned();
+        self.order(&Order::Send { api, first, messages, connections }).await?;
+        Ok(())
+    }
+
+    /// Statuses that its receiver took so far.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn statuses(&mut self) -> anyhow::Result<u64> {
+        Ok(self.order(&Order::Count).await?.statuses)
+    }
+
+    async fn order(&mut self, order: &Order) -> anyhow::Result<Answer> {
+        let mut line = serde_json::to_string(order)?;
+        line.push('\n');
+        self.orders.write_all(line.as_bytes()).await?;
+        let answer =
+            tokio::time::timeout(ANSWER, self.answers.next_line()).await.context("the floor does not answer")??;
+        let answer: Answer = serde_json::from_str(&answer.context("the floor has ended")?)?;
+        match answer.error {
+            Some(error) => Err(anyhow::anyhow!("the floor: {error}")),
+            None => Ok(answer),
+        }
+    }
+}
+
+/// The worker itself: takes orders from standard input until it is closed.
 ///
 /// # Errors
-/// When the simulator does not start, refuses a message, or the statuses do not come.
-pub async fn run(messages: u32, batch: u16, connections: u32) -> anyhow::Result<Floor> {
-    let folder = tempfile::tempdir()?;
-    let lines = Lines { meta: vec![1_000_000], sms: vec![] };
-    let mut plan = config::simulator(&lines, Plan::straight(batch), 1);
-    plan.webhook_connections = if batch == 1 { 256 } else { 64 };
-    let sim = Simulator::apart(&plan, folder.path()).await?;
+/// When it cannot listen or answer.
+pub async fn worker() -> anyhow::Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
-    let url = format!("http://{}/webhooks/meta/{META}", listener.local_addr()?);
-    sim.post("/targets", &serde_json::json!({ META: url })).await?;
+    let webhooks = listener.local_addr()?.to_string();
     let statuses = Arc::new(AtomicU64::new(0));
-    let receiver = tokio::spawn(receive(listener, Arc::clone(&statuses)));
+    tokio::spawn(receive(listener, Arc::clone(&statuses)));
+    let mut orders = BufReader::new(tokio::io::stdin()).lines();
+    while let Some(line) = orders.next_line().await? {
+        let done = match serde_json::from_str(&line) {
+            Ok(Order::Send { api, first, messages, connections }) => send_all(&api, first, messages, connections).await,
+            Ok(Order::Count) => Ok(()),
+            Err(error) => Err(error.into()),
+        };
+        let answer = Answer {
+            webhooks: webhooks.clone(),
+            statuses: statuses.load(Ordering::Relaxed),
+            error: done.err().map(|error: anyhow::Error| format!("{error:#}")),
+        };
+        let mut out = tokio::io::stdout();
+        out.write_all(format!("{}\n", serde_json::to_string(&answer)?).as_bytes()).await?;
+        out.flush().await?;
+    }
+    Ok(())
+}
 
-    let authority: Arc<str> = sim.api().trim_start_matches("http://").into();
-    let began = tokio::time::Instant::now();
-    let (own, theirs) = (own_cpu_ns(), sim_cpu(&sim).await?);
-    let next = Arc::new(AtomicU32::new(0));
+async fn send_all(api: &str, first: u32, messages: u32, connections: u32) -> anyhow::Result<()> {
+    let next = Arc::new(AtomicU32::new(first));
     let mut senders = tokio::task::JoinSet::new();
     for _ in 0..connections {
-        senders.spawn(send(Arc::clone(&authority), Arc::clone(&next), messages));
+        senders.spawn(send(Arc::from(api), Arc::clone(&next), first + messages));
     }
     while let Some(done) = senders.join_next().await {
         done??;
     }
-    all_through(&sim, u64::from(messages), Duration::from_secs(120)).await?;
-    let wall = began.elapsed().as_secs_f64();
-    let own = own_cpu_ns() - own;
-    let theirs = sim_cpu(&sim).await? - theirs;
-    receiver.abort();
-    anyhow::ensure!(statuses.load(Ordering::Relaxed) == u64::from(messages) * 3, "statuses are missing");
-    let per = |ns: u64| ns as f64 / 1e3 / f64::from(messages);
-    Ok(Floor { batch, messages, rate: f64::from(messages) / wall, floor_us: per(own), sim_us: per(theirs) })
+    Ok(())
 }
 
 #[derive(Deserialize)]
@@ -89,19 +178,19 @@ struct Id<'a> {
     id: &'a str,
 }
 
-async fn send(authority: Arc<str>, next: Arc<AtomicU32>, messages: u32) -> anyhow::Result<()> {
+async fn send(authority: Arc<str>, next: Arc<AtomicU32>, end: u32) -> anyhow::Result<()> {
     let stream = TcpStream::connect(&*authority).await?;
     stream.set_nodelay(true)?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     tokio::spawn(connection);
-    let uri = format!("/v25.0/{}/messages", Lines::meta_id(0));
-    let bearer = format!("Bearer {META_TOKEN}");
+    let uri = format!("/v25.0/{FLOOR_LINE}/messages");
+    let bearer = format!("Bearer {META_TOKEN}-floor");
     loop {
         let n = next.fetch_add(1, Ordering::Relaxed);
-        if n >= messages {
+        if n >= end {
             return Ok(());
         }
-        let (phone, [name, discount]) = (people::phone(1, n), people::params(n));
+        let (phone, [name, discount]) = (people::phone(BLOCK, n), people::params(n));
         let body = format!(
             r#"{{"messaging_product":"whatsapp","recipient_type":"individual","to":"{phone}","biz_opaque_callback_data":"floor-{n:022}","type":"template","template":{{"name":"{TEMPLATE}","language":{{"code":"en_US"}},"components":[{{"type":"body","parameters":[{{"type":"text","text":"{name}"}},{{"type":"text","text":"{discount}"}}]}}]}}}}"#
         );
@@ -148,8 +237,11 @@ struct Value<'a> {
 struct Status<'a> {
     id: &'a str,
     status: &'a str,
-    timestamp: &'a str,
-    biz_opaque_callback_data: &'a str,
+    // Text or a number, as providers send it.
+    timestamp: &'a RawValue,
+    // A stranger's status has none.
+    #[serde(default)]
+    biz_opaque_callback_data: Option<&'a str>,
 }
 
 async fn receive(listener: TcpListener, statuses: Arc<AtomicU64>) {
@@ -175,10 +267,14 @@ async fn take(
     let body = body.collect().await?.to_bytes();
     key.update(&body);
     let given = head.headers.get("x-hub-signature-256").and_then(|v| v.to_str().ok()?.strip_prefix("sha256="));
-    let given = given.and_then(unhex).context("no signature")?;
-    key.verify_slice(&given).map_err(|_| anyhow::anyhow!("bad signature"))?;
+    if given.and_then(unhex).is_none_or(|given| key.verify_slice(&given).is_err()) {
+        let mut refused = Response::new(Full::new(Bytes::new()));
+        *refused.status_mut() = StatusCode::UNAUTHORIZED;
+        return Ok(refused);
+    }
     let update: Update<'_> = serde_json::from_slice(&body)?;
-    let number: usize = update.entry.iter().flat_map(|e| &e.changes).map(|c| c.value.statuses.len()).sum();
+    let all = update.entry.iter().flat_map(|entry| &entry.changes).flat_map(|change| &change.value.statuses);
+    let number = all.filter(|status| status.biz_opaque_callback_data.is_some()).count();
     statuses.fetch_add(number as u64, Ordering::Relaxed);
     Ok(Response::new(Full::new(Bytes::new())))
 }

@@ -43,6 +43,25 @@ pub struct Wanted {
     pub window: Duration,
     /// Recipients that a campaign must hold, exactly.
     pub recipients: HashMap<String, Vec<String>>,
+    /// Lines (identities at the provider) that others than the server sent over: their part of the ledger is left out.
+    pub foreign_lines: Vec<String>,
+}
+
+/// Hears everything that a check reads, as it goes by.
+pub trait Listener: Send {
+    /// An accepted message of the simulator's ledger. All of them come before the first message.
+    fn accepted(&mut self, record: &Record);
+    /// A message that the server exports.
+    fn message(&mut self, campaign: &str, message: &v1::Message);
+}
+
+/// Hears nothing.
+#[derive(Debug, Clone, Copy)]
+pub struct Deaf;
+
+impl Listener for Deaf {
+    fn accepted(&mut self, _: &Record) {}
+    fn message(&mut self, _: &str, _: &v1::Message) {}
 }
 
 #[derive(Deserialize)]
@@ -56,6 +75,18 @@ struct Rates {
 /// # Errors
 /// When one side cannot be read; differences are no error but part of the report.
 pub async fn check(channel: InterceptedService<Channel, Bearer>, wanted: &Wanted) -> anyhow::Result<Report> {
+    check_heard(channel, wanted, &mut Deaf).await
+}
+
+/// As [`check`]; `listener` hears everything that is read.
+///
+/// # Errors
+/// As [`check`].
+pub async fn check_heard(
+    channel: InterceptedService<Channel, Bearer>,
+    wanted: &Wanted,
+    listener: &mut impl Listener,
+) -> anyhow::Result<Report> {
     let mut notes = Vec::new();
     let mut outstanding = 0;
     if let Some(limit) = wanted.quiesce {
@@ -63,17 +94,18 @@ pub async fn check(channel: InterceptedService<Channel, Bearer>, wanted: &Wanted
         let quiet: serde_json::Value = control_json("POST", &target, limit + CALL).await?;
         outstanding = quiet["outstanding"].as_u64().unwrap_or(0);
     }
-    let entries = read_ledger(&wanted.control).await?;
+    let entries = read_ledger(wanted, listener).await?;
     let mut comparison = Comparison::new(entries);
     if outstanding > 0 {
         comparison.note(Kind::NotQuiet, format!("{outstanding} statuses are not acknowledged"));
     }
     let campaigns = list_campaigns(channel.clone(), &wanted.campaigns).await?;
     for campaign in &campaigns {
-        compare_campaign(channel.clone(), &mut comparison, campaign, wanted).await?;
+        compare_campaign(channel.clone(), &mut comparison, campaign, wanted, listener).await?;
     }
     let target = format!("{}/rates?window_ms={}", wanted.control, wanted.window.as_millis().max(1));
-    let rates: Rates = control_json("GET", &target, CALL).await?;
+    let mut rates: Rates = control_json("GET", &target, CALL).await?;
+    rates.lines.retain(|rate| !wanted.foreign_lines.contains(&rate.line));
     comparison.rates(&rates.lines, &wanted.ceilings, wanted.use_min);
     for rate in rates.lines.iter().filter(|rate| rate.highest > u64::from(rate.ceiling)) {
         if rates.stamping.stalled_within(rate.highest_at_ns, rate.highest_at_ns + SECOND_NS) {
@@ -99,7 +131,11 @@ pub async fn check(channel: InterceptedService<Channel, Bearer>, wanted: &Wanted
             "the simulator stood still for up to {stall:.1} ms; arrivals are stamped by the kernel all the same"
         ));
     }
-    let ledger: Summary = control_json("GET", &format!("{}/ledger", wanted.control), CALL).await?;
+    let mut ledger: Summary = control_json("GET", &format!("{}/ledger", wanted.control), CALL).await?;
+    for line in &wanted.foreign_lines {
+        ledger.accepted -= ledger.by_line.remove(line).unwrap_or(0).min(ledger.accepted);
+        ledger.refused.remove(line);
+    }
     let (differences, campaigns) = comparison.finish(wanted.strangers);
     Ok(Report {
         ok: differences.is_empty(),
@@ -128,8 +164,8 @@ pub async fn control_json<T: for<'a> Deserialize<'a>>(
     serde_json::from_slice(&body).with_context(|| format!("{method} {url}"))
 }
 
-async fn read_ledger(control: &str) -> anyhow::Result<Vec<Entry>> {
-    let address = split_url(&format!("{control}/ledger/entries"))?;
+async fn read_ledger(wanted: &Wanted, listener: &mut impl Listener) -> anyhow::Result<Vec<Entry>> {
+    let address = split_url(&format!("{}/ledger/entries", wanted.control))?;
     let mut stream = tokio::net::TcpStream::connect(&address.authority)
         .await
         .with_context(|| format!("the simulator's control API at {}", address.authority))?;
@@ -141,7 +177,10 @@ async fn read_ledger(control: &str) -> anyhow::Result<Vec<Entry>> {
     let mut entries = Vec::new();
     while let Some(line) = lines.next_line().await? {
         let record: Record = serde_json::from_str(&line).with_context(|| format!("ledger line {}", entries.len()))?;
-        entries.push(record.into());
+        if !wanted.foreign_lines.contains(&record.line) {
+            listener.accepted(&record);
+            entries.push(record.into());
+        }
     }
     Ok(entries)
 }
@@ -177,6 +216,7 @@ async fn compare_campaign(
     comparison: &mut Comparison,
     campaign: &v1::Campaign,
     wanted: &Wanted,
+    listener: &mut impl Listener,
 ) -> anyhow::Result<()> {
     use v1::delivery_policy::Policy as Said;
     let id = &campaign.campaign_id;
@@ -192,6 +232,7 @@ async fn compare_campaign(
     let mut stream = messages.export_messages(request).await.with_context(|| format!("export of {id}"))?.into_inner();
     while let Some(batch) = stream.message().await.with_context(|| format!("export of {id}"))? {
         for message in batch.messages {
+            listener.message(id, &message);
             comparison.message(&mut fold, &exported(message));
         }
     }

@@ -75,7 +75,7 @@ pub(crate) async fn launch(customer: &Customer, plan: &CampaignPlan, block: u32,
 
 /// Waits until more than `number` messages were accepted.
 pub(crate) async fn until_accepted(world: &World, number: u64) {
-    sluice_loadtest::runs::measure::more_than(&world.sim, number, PATIENCE).await.expect("more is accepted");
+    sluice_loadtest::runs::wait::more_than(&world.sim, number, PATIENCE).await.expect("more is accepted");
 }
 
 /// Waits until nothing can leave and nothing is in doubt.

@@ -9,7 +9,7 @@ use sluice_proto::v1;
 use crate::{launch, one_campaign, prompt, sim, until_accepted, world};
 
 /// After a pause nothing leaves but what was in flight, also when killed right after. (How soon it answers is a figure:
-/// `loadtest figures --only pause`.)
+/// `loadtest run pause`.)
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pause_is_a_promise() {
     let (mut world, mut customer) = world(2_000, prompt(), 71).await;

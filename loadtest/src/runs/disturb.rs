@@ -1,0 +1,251 @@
+//! What goes wrong, at its time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio::process::Command;
+use tokio::time::Instant;
+
+use super::campaigns::doubts;
+use super::flood;
+use super::stage::{Stage, now_ns};
+use super::wait::{more_than, progress};
+use crate::scenario::file::{Disturbance, How, Kind};
+use crate::scenario::load::{pauses, words};
+use crate::sim::faults::{Body, Kind as Fault, Rule};
+
+/// How long a disturbance lasts that says nothing of it.
+const SHORT: Duration = Duration::from_millis(100);
+/// Longest time for a graceful end.
+const TERMINATE: Duration = Duration::from_secs(90);
+/// Longest time from a restart to the next accepted message.
+const SENDING: Duration = Duration::from_secs(120);
+/// For so long after a pause's answer what still arrives is counted.
+const AFTER_PAUSE: Duration = Duration::from_millis(300);
+
+/// Lets everything happen; returns when the last disturbance is over.
+pub async fn all(stage: &Arc<Stage>) {
+    let mut tasks = tokio::task::JoinSet::new();
+    for place in 0..stage.scenario.disturbances.len() {
+        let stage = Arc::clone(stage);
+        tasks.spawn(async move {
+            let it = stage.scenario.disturbances[place].clone();
+            let mut next = stage.begin;
+            for pause in pauses(&stage.scenario, place) {
+                tokio::time::sleep_until(next + pause).await;
+                let from_s = stage.at_s();
+                let done = one(&stage, place, &it).await;
+                stage.mark(from_s, words(&it));
+                next = Instant::now();
+                if let Err(error) = done {
+                    stage.failed(format!("{}: {error:#}", words(&it)));
+                }
+            }
+        });
+    }
+    while tasks.join_next().await.is_some() {}
+}
+
+async fn one(stage: &Stage, place: usize, it: &Disturbance) -> anyhow::Result<()> {
+    let lasts = it.for_ms.map_or(SHORT, |ms| Duration::from_millis(u64::from(ms)));
+    let share = it.share.unwrap_or(1.0);
+    match it.kind {
+        Kind::Kill => down(stage, it.for_ms.map_or(Duration::ZERO, |_| lasts), true).await,
+        Kind::Restart => down(stage, it.for_ms.map_or(Duration::ZERO, |_| lasts), false).await,
+        Kind::Stop => frozen(stage, lasts).await,
+        Kind::StoreFull => full(stage, lasts).await,
+        Kind::Outage => faulty(stage, place, outage(it.how.unwrap_or_default(), share), lasts).await,
+        Kind::RateLimit => faulty(stage, place, Rule::new(Fault::RateLimit).share(share), lasts).await,
+        Kind::Slow => {
+            let [low, high] = it.ms.unwrap_or_default();
+            faulty(stage, place, Rule::new(Fault::Delay).ms(low, high).share(share), lasts).await
+        }
+        Kind::Ceiling => ceiling(stage, it.to.unwrap_or(1), it.for_ms.map(|_| lasts)).await,
+        Kind::Rate => rate(stage, it, lasts).await,
+        Kind::Pause => pause(stage, it.campaign.as_deref(), lasts).await,
+        Kind::Flood => flood::run(stage, it, lasts).await,
+    }
+}
+
+fn outage(how: How, share: f64) -> Rule {
+    match how {
+        How::Reset => Rule::new(Fault::ResetUnread).share(share),
+        How::Hang => Rule::new(Fault::Hang).ms(30_000, 30_000).share(share),
+        How::Error => Rule::new(Fault::Error).answering(503, 0, Body::Html).share(share),
+        How::AcceptThenReset => Rule::new(Fault::AcceptThenReset).share(share),
+    }
+}
+
+async fn faulty(stage: &Stage, place: usize, rule: Rule, lasts: Duration) -> anyhow::Result<()> {
+    stage.faults(place, vec![rule]).await?;
+    tokio::time::sleep(lasts).await;
+    stage.faults(place, Vec::new()).await
+}
+
+/// Kills (or ends) the server and starts it again; counts doubts and times.
+async fn down(stage: &Stage, pause: Duration, hard: bool) -> anyhow::Result<()> {
+    let mut world = stage.world.lock().await;
+    let (before, _) = doubts(stage).await?;
+    stage.down();
+    if hard {
+        world.kill().await?;
+    } else {
+        world.terminate(TERMINATE).await?;
+    }
+    tokio::time::sleep(pause).await;
+    // What was still in the sockets has been read by now, unless the simulator stood still.
+    let accepted = progress(&stage.control).await?.accepted;
+    let began = Instant::now();
+    world.start_server().await.context("restart")?;
+    let ready_ms = began.elapsed().as_secs_f64() * 1e3;
+    stage.up(&world).await?;
+    let (after, in_flight) = doubts(stage).await?;
+    {
+        let mut left = stage.left.lock();
+        left.ready_ms.push(ready_ms);
+        if hard {
+            left.doubts.push((after.saturating_sub(before), in_flight));
+        }
+    }
+    if running(stage).await? {
+        more_than(&world.sim, accepted, SENDING).await?;
+        stage.left.lock().sending_ms.push(began.elapsed().as_secs_f64() * 1e3);
+    }
+    Ok(())
+}
+
+/// Whether some campaign that runs has messages left to send.
+async fn running(stage: &Stage) -> anyhow::Result<bool> {
+    let campaigns = stage.customer().list().await?;
+    let sends = |c: &sluice_proto::v1::Campaign| {
+        let remaining = c.stats.as_ref().map_or(0, |stats| stats.remaining);
+        c.state() == sluice_proto::v1::CampaignState::Running && remaining > 0
+    };
+    Ok(campaigns.iter().any(sends))
+}
+
+async fn frozen(stage: &Stage, lasts: Duration) -> anyhow::Result<()> {
+    let world = stage.world.lock().await;
+    let pid = Pid::from_raw(world.server()?.pid());
+    kill(pid, Signal::SIGSTOP)?;
+    tokio::time::sleep(lasts).await;
+    kill(pid, Signal::SIGCONT)?;
+    Ok(())
+}
+
+/// No file of the server may grow: the limit stands for a full disk, which a run cannot fill.
+async fn full(stage: &Stage, lasts: Duration) -> anyhow::Result<()> {
+    let world = stage.world.lock().await;
+    let pid = world.server()?.pid();
+    limit_file_size(pid, "1024").await?;
+    tokio::time::sleep(lasts).await;
+    limit_file_size(pid, "unlimited").await
+}
+
+/// Sets the soft limit of file sizes of a running process (`prlimit` of util-linux).
+///
+/// # Errors
+/// When there is no `prlimit` or it refuses.
+pub async fn limit_file_size(pid: i32, soft: &str) -> anyhow::Result<()> {
+    let order = [format!("--pid={pid}"), format!("--fsize={soft}:")];
+    let status = Command::new("prlimit").args(order).status().await.context("prlimit (util-linux)")?;
+    anyhow::ensure!(status.success(), "prlimit: {status}");
+    Ok(())
+}
+
+/// Lines of all campaigns (not the probe's) get another ceiling, for a while or for good.
+async fn ceiling(stage: &Stage, to: u32, lasts: Option<Duration>) -> anyhow::Result<()> {
+    let mut own = Vec::new();
+    let lines = crate::scenario::load::lines(&stage.scenario);
+    let probes = usize::from(stage.scenario.probe.is_some());
+    for (n, ceiling) in lines.meta.iter().enumerate().take(lines.meta.len() - probes) {
+        own.push((format!("wa-{n}"), *ceiling));
+    }
+    own.extend(lines.sms.iter().enumerate().map(|(n, ceiling)| (format!("sms-{n}"), *ceiling)));
+    for (line, _) in &own {
+        stage.customer().set_ceiling(line, to).await?;
+    }
+    let from = now_ns();
+    let Some(lasts) = lasts else {
+        stage.left.lock().lowered.push((from, u64::MAX, to));
+        return Ok(());
+    };
+    tokio::time::sleep(lasts).await;
+    stage.left.lock().lowered.push((from, now_ns(), to));
+    for (line, ceiling) in &own {
+        stage.customer().set_ceiling(line, *ceiling).await?;
+    }
+    Ok(())
+}
+
+/// Ids of running campaigns of this entry, with the rates that they were made with.
+async fn running_of(stage: &Stage, entry: Option<&str>) -> anyhow::Result<Vec<(String, u32)>> {
+    let campaigns = stage.customer().list().await?;
+    let made = stage.made.lock();
+    let running = campaigns.iter().filter(|c| c.state() == sluice_proto::v1::CampaignState::Running);
+    let named = running.filter_map(|campaign| {
+        let job = &made.iter().find(|made| made.job.plan.id == campaign.campaign_id)?.job;
+        let asked = entry.map_or(job.entry != crate::scenario::load::PROBE, |entry| job.entry == entry);
+        asked.then(|| (campaign.campaign_id.clone(), job.plan.rate.unwrap_or(0)))
+    });
+    Ok(named.collect())
+}
+
+async fn rate(stage: &Stage, it: &Disturbance, lasts: Duration) -> anyhow::Result<()> {
+    let campaigns = running_of(stage, it.campaign.as_deref()).await?;
+    for (id, _) in &campaigns {
+        stage.customer().set_rate(id, it.to.unwrap_or(0)).await?;
+    }
+    if it.for_ms.is_none() {
+        return Ok(());
+    }
+    tokio::time::sleep(lasts).await;
+    for (id, own) in running_of(stage, it.campaign.as_deref()).await? {
+        stage.customer().set_rate(&id, own).await?;
+    }
+    Ok(())
+}
+
+/// Pauses campaigns, looks whether more leaves than was said, and resumes them.
+async fn pause(stage: &Stage, entry: Option<&str>, lasts: Duration) -> anyhow::Result<()> {
+    // A kill meanwhile would count as a slow pause.
+    let held = stage.world.lock().await;
+    let campaigns = running_of(stage, entry).await?;
+    let (mut said, mut longest) = (0, 0.0f64);
+    for (id, _) in &campaigns {
+        let began = Instant::now();
+        said += stage.customer().pause(id).await?;
+        longest = longest.max(began.elapsed().as_secs_f64() * 1e3);
+    }
+    let at_answer = accepted_by(stage, &campaigns).await?;
+    tokio::time::sleep(AFTER_PAUSE.min(lasts)).await;
+    let after = accepted_by(stage, &campaigns).await?.saturating_sub(at_answer);
+    {
+        let mut left = stage.left.lock();
+        if !campaigns.is_empty() {
+            left.pause_ms.push(longest);
+            left.pause_left += after.saturating_sub(said);
+        }
+    }
+    tokio::time::sleep(lasts.saturating_sub(AFTER_PAUSE)).await;
+    for (id, _) in &campaigns {
+        stage.customer().resume(id).await?;
+    }
+    drop(held);
+    Ok(())
+}
+
+/// What the simulator accepted; when other campaigns go on beside the paused ones, what they add is taken off by the server's word.
+async fn accepted_by(stage: &Stage, paused: &[(String, u32)]) -> anyhow::Result<u64> {
+    let all = stage.customer().list().await?;
+    let others = all.iter().filter(|c| !paused.iter().any(|(id, _)| *id == c.campaign_id));
+    if others.clone().all(|c| c.state() != sluice_proto::v1::CampaignState::Running) {
+        return Ok(progress(&stage.control).await?.accepted);
+    }
+    // Beside others only the paused campaigns' own counts can be looked at.
+    let mine = all.iter().filter(|c| paused.iter().any(|(id, _)| *id == c.campaign_id));
+    Ok(mine.filter_map(|c| Some(c.stats.as_ref()?.tally.as_ref()?.accepted)).sum())
+}
