@@ -1,0 +1,216 @@
+//! A server that drops, doubles, overshoots or miscounts must fail its run. The liar here is a proxy on the server's way to its provider (or on
+//! the provider's way back): to the witness it is part of the server, and no broken server need be kept.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use sluice_loadtest::harness::client::CampaignPlan;
+use sluice_loadtest::harness::config::{Lines, META};
+use sluice_loadtest::harness::people;
+use sluice_loadtest::harness::world::{World, WorldPlan};
+use sluice_loadtest::report::Verdict;
+use sluice_loadtest::report::verdict::{Evidence, judge, verdict};
+use sluice_loadtest::wire::client::Connection;
+use sluice_loadtest::wire::request::{Parsed, parse, write_response};
+use sluice_loadtest::witness::compare::Kind;
+use sluice_loadtest::witness::fetch::Wanted;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Instant;
+
+use crate::{PATIENCE, prompt, settled, sim};
+
+const RECIPIENTS: u32 = 60;
+const CEILING: u32 = 20;
+/// The request that is lied about.
+const VICTIM: u64 = 7;
+/// What a POST about a message that was read holds.
+const READ: &[u8] = br#""status":"read""#;
+/// For so long everything is held back before it overshoots.
+const HELD: Duration = Duration::from_secs(2);
+
+/// What the proxy does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lie {
+    /// Nothing.
+    None,
+    /// One request is answered as accepted and goes nowhere.
+    Drop,
+    /// One request goes out twice.
+    Double,
+    /// What comes in the first two seconds goes out in one moment.
+    Overshoot,
+    /// One webhook is answered 200 and goes nowhere.
+    Forget,
+}
+
+struct Proxy {
+    url: String,
+    authority: String,
+    upstream: Arc<Mutex<String>>,
+}
+
+impl Proxy {
+    async fn start(lie: Lie) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let authority = listener.local_addr().expect("bound").to_string();
+        let upstream = Arc::new(Mutex::new(String::new()));
+        let (to, count, first) = (Arc::clone(&upstream), Arc::new(AtomicU64::new(0)), Arc::new(Mutex::new(None)));
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(relay(stream, lie, Arc::clone(&to), Arc::clone(&count), Arc::clone(&first)));
+            }
+        });
+        Self { url: format!("http://{authority}"), authority, upstream }
+    }
+
+    fn lead_to(&self, authority: &str) {
+        authority.trim_start_matches("http://").clone_into(&mut self.upstream.lock());
+    }
+}
+
+async fn relay(
+    mut stream: TcpStream,
+    lie: Lie,
+    upstream: Arc<Mutex<String>>,
+    count: Arc<AtomicU64>,
+    first: Arc<Mutex<Option<Instant>>>,
+) {
+    let mut buffer = Vec::new();
+    let mut onward: Option<Connection> = None;
+    loop {
+        let Parsed::Complete(request) = parse(&buffer, 1 << 20) else {
+            if stream.read_buf(&mut buffer).await.unwrap_or(0) == 0 {
+                return;
+            }
+            continue;
+        };
+        let raw = buffer[..request.consumed].to_vec();
+        let consumed = request.consumed;
+        // Of statuses the highest is forgotten: a lower one would be made up for by those above it.
+        let told = lie != Lie::Forget || raw.windows(READ.len()).any(|part| part == READ);
+        let victim = told && count.fetch_add(1, Ordering::Relaxed) == VICTIM;
+        let mut out = Vec::new();
+        match lie {
+            Lie::Drop if victim => {
+                let body = r#"{"messaging_product":"whatsapp","messages":[{"id":"wamid.neverSent"}]}"#;
+                write_response(&mut out, 200, "application/json", body.as_bytes(), false);
+            }
+            Lie::Forget if victim => write_response(&mut out, 200, "text/plain", b"", false),
+            _ => {
+                if lie == Lie::Overshoot {
+                    let release = *first.lock().get_or_insert_with(Instant::now) + HELD;
+                    tokio::time::sleep_until(release).await;
+                }
+                let times = if lie == Lie::Double && victim { 2 } else { 1 };
+                for _ in 0..times {
+                    let to = upstream.lock().clone();
+                    let mut connection = match onward.take().filter(Connection::usable) {
+                        Some(connection) => connection,
+                        None => Connection::open(&to, PATIENCE).await.expect("upstream"),
+                    };
+                    let (status, body) = connection.exchange(&raw).await.expect("an answer");
+                    out.clear();
+                    write_response(&mut out, status, "application/json", body, false);
+                    onward = Some(connection);
+                }
+            }
+        }
+        if stream.write_all(&out).await.is_err() {
+            return;
+        }
+        buffer.drain(..consumed);
+    }
+}
+
+/// A whole run with this lie; what the witness finds, and the verdict.
+async fn lied_to(lie: Lie) -> (BTreeMap<Kind, u64>, Verdict) {
+    let (out, back) = match lie {
+        Lie::Forget => (Lie::None, lie),
+        _ => (lie, Lie::None),
+    };
+    let (out, back) = (Proxy::start(out).await, Proxy::start(back).await);
+    let mut plan = prompt();
+    plan.failed = 0.0;
+    plan.read = 1.0;
+    plan.read_alone = 0.0;
+    plan.delivered = 1.0;
+    plan.batch = [1, 1];
+    let world = World::start(WorldPlan {
+        lines: Lines { meta: vec![CEILING], sms: vec![] },
+        plan,
+        seed: 77,
+        provider_url: Some(out.url.clone()),
+        ..WorldPlan::default()
+    })
+    .await
+    .expect("the world starts");
+    out.lead_to(&world.sim.api());
+    back.lead_to(&world.server().expect("up").addresses.webhooks);
+    let target = format!("http://{}/webhooks/meta/{META}", back.authority);
+    sim(&world).set_target(META, &target).expect("the target is taken");
+    let customer = world.customer().await.expect("connects");
+    world.furnish(&customer).await.expect("lines and templates");
+    let campaign = CampaignPlan::new("fooled", "wa", "hello");
+    crate::launch(&customer, &campaign, 1, RECIPIENTS).await;
+    settled(&customer, "fooled").await;
+    let wanted = Wanted {
+        window: Duration::from_secs(10),
+        campaigns: vec!["fooled".to_owned()],
+        recipients: [("fooled".to_owned(), people::phones(1, RECIPIENTS))].into(),
+        ..Wanted::default()
+    };
+    let check = world.check(&customer, wanted).await.expect("both sides can be read");
+    let conditions = judge(
+        &Evidence {
+            check: &check,
+            figures: &BTreeMap::new(),
+            objections: &[],
+            failures: &[],
+            recipients: u64::from(RECIPIENTS),
+            // The machine may stand still in the very second: that must not excuse a lie that is not about ceilings.
+            stalls_excused: lie != Lie::Overshoot,
+        },
+        &BTreeMap::new(),
+    );
+    let found = check.differences.0.iter().map(|(kind, found)| (*kind, found.count)).collect();
+    (found, verdict(&conditions))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_honest_proxy_passes() {
+    let (found, verdict) = lied_to(Lie::None).await;
+    assert_eq!(verdict, Verdict::Passed, "{found:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_dropped_is_found() {
+    let (found, verdict) = lied_to(Lie::Drop).await;
+    assert_eq!(verdict, Verdict::Failed, "{found:?}");
+    assert!(found.contains_key(&Kind::Lost), "{found:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_doubled_is_found() {
+    let (found, verdict) = lied_to(Lie::Double).await;
+    assert_eq!(verdict, Verdict::Failed, "{found:?}");
+    assert_eq!(found.get(&Kind::CorrelationDoubled), Some(&1), "{found:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_overshoots_is_found() {
+    let (found, verdict) = lied_to(Lie::Overshoot).await;
+    // A machine that stood still in that second leaves the question open; it never passes.
+    assert_ne!(verdict, Verdict::Passed, "{found:?}");
+    assert!(found.contains_key(&Kind::AboveCeiling), "{found:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_forgotten_is_found() {
+    let (found, verdict) = lied_to(Lie::Forget).await;
+    assert_eq!(verdict, Verdict::Failed, "{found:?}");
+    assert!(found.contains_key(&Kind::WrongStatus) || found.contains_key(&Kind::WrongStage), "{found:?}");
+}
