@@ -168,7 +168,6 @@ fn open_store(config: &Config, clock: &Clock) -> anyhow::Result<Arc<dyn Store>> 
         synced: config.store.sync == SyncMode::Full,
         group_entries_max: config.store.group_commit_entries,
         group_interval: COMMIT_INTERVAL.min(config.store.group_commit),
-        group_wait_max: config.store.group_commit,
         ..EmbeddedConfig::new(&config.data_dir)
     };
     Ok(EmbeddedStore::open(embedded, clock.clone())?)
@@ -227,6 +226,7 @@ pub fn engine_config(config: &Config) -> anyhow::Result<EngineConfig> {
         answer_timeout: config.provider.read_timeout,
         idle_timeout: config.provider.idle_timeout,
         commit_tick: COMMIT_INTERVAL.min(config.store.group_commit),
+        commit_wait_max: config.store.group_commit,
         commit_entries_max: config.store.group_commit_entries,
         park_for: config.in_doubt.parked_wait,
         parked_max: config.in_doubt.parked_max as u64,

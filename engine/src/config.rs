@@ -41,6 +41,11 @@ pub struct EngineConfig {
     pub status_shards: usize,
     /// How long a status actor waits for company before it commits.
     pub commit_tick: Duration,
+    /// The same while fewer than `commit_entries_enough` wait, counted from the beginning of the last commit: a commit of a few costs as
+    /// much as one of many. After a quiet time nobody waits so long.
+    pub commit_wait_max: Duration,
+    /// With so many entries a commit waits no longer than `commit_tick`.
+    pub commit_entries_enough: usize,
     /// Most entries in one commit of a status actor.
     pub commit_entries_max: usize,
     /// Most entries that may wait for a commit; beyond them webhooks are refused (503) and hand-out pauses.
@@ -82,6 +87,8 @@ impl Default for EngineConfig {
             idle_timeout: Duration::from_secs(60),
             status_shards: 1,
             commit_tick: Duration::from_millis(1),
+            commit_wait_max: Duration::from_millis(8),
+            commit_entries_enough: 64,
             commit_entries_max: 4_096,
             waiting_entries_max: 65_536,
             window_len: 1_024,

@@ -40,8 +40,11 @@ impl Actor for StatusActor {
         crate::faults::point("status.commit");
         // A short wait gathers company: one commit, one wake-up and one sync for many.
         tokio::time::sleep(shard.tick()).await;
+        while shard.expects_company() {
+            tokio::time::sleep(shard.tick()).await;
+        }
         shard.awake();
-        if !shard.flush().await {
+        if !shard.flush(false).await {
             tracing::warn!(shard = shard.index(), "outcomes wait for the ledger");
             let shard = Arc::clone(shard);
             drop(myself.send_after(Shard::RETRY_AFTER, || StatusMsg::Commit));

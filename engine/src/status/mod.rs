@@ -112,7 +112,7 @@ impl Ledger {
     pub(crate) async fn flush(&self) -> bool {
         let mut done = true;
         for shard in self.shards.iter() {
-            done &= shard.flush().await;
+            done &= shard.flush(true).await;
         }
         done
     }

@@ -9,6 +9,7 @@ use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
 use ractor::ActorRef;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::around::{Done, commit_around};
 use super::{Replied, StatusMsg};
@@ -71,6 +72,10 @@ pub(crate) struct Shard {
     registry: Arc<Registry>,
     clock: Clock,
     tick: Duration,
+    wait_max: Duration,
+    entries_enough: usize,
+    /// When the last commit began.
+    begun: Mutex<Option<Instant>>,
     entries_max: usize,
     inbox: Mutex<Vec<Job>>,
     taken: tokio::sync::Mutex<Taken>,
@@ -96,6 +101,9 @@ impl Shard {
             registry,
             clock,
             tick: config.commit_tick,
+            wait_max: config.commit_wait_max,
+            entries_enough: config.commit_entries_enough,
+            begun: Mutex::default(),
             entries_max: config.commit_entries_max,
             inbox: Mutex::default(),
             taken: tokio::sync::Mutex::default(),
@@ -111,6 +119,11 @@ impl Shard {
 
     pub(crate) fn tick(&self) -> Duration {
         self.tick
+    }
+
+    /// Few entries wait, and the last commit began only a moment ago: more will come.
+    pub(crate) fn expects_company(&self) -> bool {
+        self.waiting() < self.entries_enough && self.begun.lock().is_some_and(|begun| begun.elapsed() < self.wait_max)
     }
 
     pub(crate) fn waiting(&self) -> usize {
@@ -144,12 +157,13 @@ impl Shard {
         self.woken.store(false, Ordering::SeqCst);
     }
 
-    /// Takes what is there and commits it, until nothing is left or the store refuses. True: nothing is left.
+    /// Takes what is there and commits it, until nothing is left, or too little for another commit now and `all` is not asked for, or
+    /// the store refuses. False: it refused.
     ///
     /// Runs in a task of its own, which outlives the caller: a commit that was begun is answered, whoever is stopped meanwhile.
-    pub(crate) async fn flush(self: &Arc<Self>) -> bool {
+    pub(crate) async fn flush(self: &Arc<Self>, all: bool) -> bool {
         let shard = Arc::clone(self);
-        match tokio::spawn(async move { shard.flush_here().await }).await {
+        match tokio::spawn(async move { shard.flush_here(all).await }).await {
             Ok(done) => done,
             Err(error) => match error.try_into_panic() {
                 Ok(panic) => std::panic::resume_unwind(panic),
@@ -159,15 +173,22 @@ impl Shard {
         }
     }
 
-    async fn flush_here(&self) -> bool {
+    async fn flush_here(&self, all: bool) -> bool {
         let mut taken = self.taken.lock().await;
         loop {
             // Also what was committed before a panic.
             self.answer(&mut taken);
+            if !all && taken.jobs.is_empty() && self.expects_company() {
+                if !self.inbox.lock().is_empty() {
+                    self.wake();
+                }
+                return true;
+            }
             self.take_more(&mut taken.jobs);
             if taken.jobs.is_empty() {
                 return true;
             }
+            *self.begun.lock() = Some(Instant::now());
             crate::faults::point("status.taken");
             if !self.commit(&mut taken).await {
                 return false;

@@ -77,11 +77,6 @@ pub struct EmbeddedConfig {
     /// Least time from the beginning of one commit to the beginning of the next: the calls that come between are committed together.
     /// A call after a quiet time is not held up.
     pub group_interval: Duration,
-    /// The same while fewer than `group_entries_enough` entries wait, and nothing but entries: a commit of a few costs as much as
-    /// one of many.
-    pub group_wait_max: Duration,
-    /// With so many entries a commit waits no longer than `group_interval`.
-    pub group_entries_enough: usize,
     /// Messages held in memory so that the next event about one need not read it, up to 900 bytes each. It saves a third of the CPU
     /// of reports that come while their message is still held, and nothing of later ones.
     pub messages_held_max: usize,
@@ -98,8 +93,6 @@ impl EmbeddedConfig {
             synced: true,
             group_entries_max: 4_096,
             group_interval: Duration::from_millis(2),
-            group_wait_max: Duration::from_millis(2),
-            group_entries_enough: 64,
             messages_held_max: 8_192,
             pages_max: 0,
         }
@@ -220,8 +213,6 @@ impl EmbeddedStore {
             checkpoint,
             group_entries_max: config.group_entries_max.max(1),
             group_interval: config.group_interval,
-            group_wait_max: config.group_wait_max.max(config.group_interval),
-            group_entries_enough: config.group_entries_enough as u64,
             rows_held_max: config.messages_held_max,
         };
         let keeper = Keeper { shared: Arc::clone(&shared), writer: sender.downgrade(), asked };

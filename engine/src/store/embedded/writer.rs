@@ -23,9 +23,6 @@ use crate::store::{Committed, Entry, EntryResult, StoreError, StoreResult};
 /// Calls that may wait; more callers wait to be let in.
 pub(super) const QUEUE_CALLS_MAX: usize = 1_024;
 
-/// Calls that wait behind the first while only status actors commit.
-const CALLS_OF_STATUS_ACTORS: usize = 4;
-
 /// Groups of one call each that follow a group which failed by its content, so that the next time only the culprit fails.
 const GROUPS_ALONE: u32 = 64;
 
@@ -188,8 +185,6 @@ pub(super) struct Writer {
     pub(super) checkpoint: SyncSender<()>,
     pub(super) group_entries_max: usize,
     pub(super) group_interval: Duration,
-    pub(super) group_wait_max: Duration,
-    pub(super) group_entries_enough: u64,
     pub(super) rows_held_max: usize,
 }
 
@@ -260,23 +255,14 @@ impl Writer {
         }))
     }
 
-    /// A commit costs 0.10 to 0.15 ms of CPU whatever is in it (most of it the system's, for waiting on the disk). So groups begin no
-    /// closer to each other than an interval, in which others join, a longer one while they are few; a call that comes alone after
-    /// a quiet time does not wait, nor does a group that is full.
+    /// A commit costs 0.10 to 0.15 ms of CPU whatever is in it (most of it the system's, for waiting on the disk). So groups begin no closer to each other than an interval, in
+    /// which others join; a call that comes alone after a quiet time does not wait, nor does a group that is full.
     #[allow(clippy::disallowed_methods)] // the thread is the ledger's own: no runtime waits for it
-    fn wait_for_company(&self, first: &Command, queue: &mpsc::Receiver<Command>, last_begun: Mono) {
-        loop {
-            let entries = self.shared.queued_entries.load(Relaxed);
-            // Somebody who waits for a call of another kind, often one of a chain, is not held up. Status actors are few: more
-            // calls than they can make are not all theirs.
-            let few = matches!(first, Command::Commit(_)) && queue.len() < CALLS_OF_STATUS_ACTORS;
-            let interval =
-                if few && entries < self.group_entries_enough { self.group_wait_max } else { self.group_interval };
-            let rest = interval.saturating_sub(self.shared.clock.mono().since(last_begun));
-            if rest.is_zero() || entries >= self.group_entries_max as u64 {
-                return;
-            }
-            std::thread::sleep(rest.min(self.group_interval.max(Duration::from_micros(500))));
+    fn wait_for_company(&self, last_begun: Mono) {
+        let full = self.shared.queued_entries.load(Relaxed) >= self.group_entries_max as u64;
+        let rest = self.group_interval.saturating_sub(self.shared.clock.mono().since(last_begun));
+        if !rest.is_zero() && !full {
+            std::thread::sleep(rest);
         }
     }
 
@@ -292,7 +278,7 @@ impl Writer {
         let mut helped_at = 0;
         let mut last_begun = Mono(0);
         while let Some(first) = queue.blocking_recv() {
-            self.wait_for_company(&first, queue, last_begun);
+            self.wait_for_company(last_begun);
             let begun = self.shared.clock.mono();
             last_begun = begun;
             let mut weight = first.weight();
