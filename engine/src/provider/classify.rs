@@ -74,7 +74,9 @@ fn http(kind: ProviderKind, status: u16, body: &[u8]) -> Verdict {
         return success(kind, body);
     }
     let said = if kind.is_twilio() { twilio::answer::error(body) } else { meta::answer::error(body) };
-    let row = said.code.and_then(|code| code_row(kind, code));
+    // Zero means a refused token in a 4xx; in a 5xx it is what a server says that has no code, and no reason to hold the account.
+    let code = said.code.filter(|code| *code != 0 || status < 500);
+    let row = code.and_then(|code| code_row(kind, code));
     let action = row.map_or_else(|| unknown(kind, status), |row| row.answer);
     let by_status;
     let title = match row {

@@ -113,6 +113,8 @@ fn answers_lead_to_the_verdicts_of_the_tables() {
         (Meta, 400, 131050, "failed", None),
         (Meta, 400, 777_777, "failed", None),
         (Meta, 503, 2, "unclear", None),
+        (Meta, 401, 0, "again", Some(Act::HoldAccount)),
+        (Meta, 500, 0, "unclear", None),
         (Meta, 500, 131000, "unclear", None),
         (Meta, 400, 131000, "unclear", None),
         (Meta, 400, 1, "unclear", None),
