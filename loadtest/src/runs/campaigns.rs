@@ -1,5 +1,6 @@
 //! Campaigns of a run: made before the begin, started by schedule, followed by others where the scenario asks for it, waited for.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -215,20 +216,21 @@ pub async fn all_acked(stage: &Stage, end: Instant) -> anyhow::Result<()> {
     }
 }
 
-/// In doubt now, or was and is not resolved, over all campaigns that are not drafts; and how much could be in flight at most.
+/// In doubt now, or was and is not resolved, over all campaigns that are not drafts; and how much each that has not ended may have in
+/// flight at most.
 ///
 /// # Errors
 /// When the server does not answer.
-pub async fn doubts(stage: &Stage) -> anyhow::Result<(u64, u64)> {
+pub async fn doubts(stage: &Stage) -> anyhow::Result<(u64, BTreeMap<String, u64>)> {
     let campaigns = stage.customer().list().await?;
     let made = stage.made.lock();
-    let (mut doubt, mut in_flight) = (0, 0);
+    let (mut doubt, mut in_flight) = (0, BTreeMap::new());
     for campaign in &campaigns {
         let tally = campaign.stats.as_ref().and_then(|stats| stats.tally.clone()).unwrap_or_default();
         doubt += shown(&tally, MessageStatus::InDoubt) + shown(&tally, MessageStatus::Unconfirmed);
         if !ended(campaign.state()) {
             let job = made.iter().find(|made| made.job.plan.id == campaign.campaign_id);
-            in_flight += job.map_or(0, |made| u64::from(made.job.plan.workers));
+            in_flight.insert(campaign.campaign_id.clone(), job.map_or(0, |made| u64::from(made.job.plan.workers)));
         }
     }
     Ok((doubt, in_flight))

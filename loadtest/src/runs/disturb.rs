@@ -88,7 +88,7 @@ async fn faulty(stage: &Stage, place: usize, rule: Rule, lasts: Duration) -> any
 /// Kills (or ends) the server and starts it again; counts doubts and times.
 async fn down(stage: &Stage, pause: Duration, hard: bool) -> anyhow::Result<()> {
     let mut world = stage.world.lock().await;
-    let (before, _) = doubts(stage).await?;
+    let (before, mut in_flight) = doubts(stage).await?;
     stage.down();
     if hard {
         world.kill().await?;
@@ -102,12 +102,14 @@ async fn down(stage: &Stage, pause: Duration, hard: bool) -> anyhow::Result<()> 
     world.start_server().await.context("restart")?;
     let ready_ms = began.elapsed().as_secs_f64() * 1e3;
     stage.up(&world).await?;
-    let (after, in_flight) = doubts(stage).await?;
+    // A campaign whose last messages were in flight has ended with the restart, others have begun meanwhile.
+    let (after, others) = doubts(stage).await?;
+    in_flight.extend(others);
     {
         let mut left = stage.left.lock();
         left.ready_ms.push(ready_ms);
         if hard {
-            left.doubts.push((after.saturating_sub(before), in_flight));
+            left.doubts.push((after.saturating_sub(before), in_flight.values().sum()));
         }
     }
     if running(stage).await? {
