@@ -60,7 +60,10 @@ pub struct InFlight {
     /// What growth has reached.
     reach: f64,
     stepped_at: Mono,
-    answered: bool,
+    /// Answers since then.
+    answers: u32,
+    /// Answers per second: rises at once, falls slowly.
+    delivered: f64,
 }
 
 impl InFlight {
@@ -73,7 +76,7 @@ impl InFlight {
 
     /// `max`: the operator's.
     pub fn new(max: u32, now: Mono) -> Self {
-        Self { max, latency: None, reach: f64::from(Self::MIN), stepped_at: now, answered: false }
+        Self { max, latency: None, reach: f64::from(Self::MIN), stepped_at: now, answers: 0, delivered: 0.0 }
     }
 
     /// Changes the operator's maximum.
@@ -83,7 +86,7 @@ impl InFlight {
 
     /// Learns one answer's latency: falls fast, rises slowly (within some hundred answers).
     pub fn learn(&mut self, latency: Duration) {
-        self.answered = true;
+        self.answers += 1;
         let known = self.latency.unwrap_or(latency);
         let weight = if latency > known { 0.01 } else { 0.1 };
         self.latency =
@@ -93,11 +96,19 @@ impl InFlight {
     /// How many at this rate (per second) and this share of the headroom ([`Headroom::share`]).
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // bounded by max
     pub fn limit(&mut self, rate: f64, share: f64, now: Mono) -> u32 {
-        let needed = self.latency.map_or(0.0, |latency| 4.0 * rate * latency.as_secs_f64());
-        let target = needed.max(f64::from(Self::MIN)) * share;
-        if self.answered && now.since(self.stepped_at) >= Self::STEP {
-            self.answered = false;
+        let latency = self.latency.unwrap_or_default().as_secs_f64();
+        let passed = now.since(self.stepped_at);
+        let step = self.answers > 0 && passed >= Self::STEP;
+        if step {
+            let lately = f64::from(self.answers) / passed.as_secs_f64();
+            self.delivered = lately.max(0.8 * self.delivered + 0.2 * lately);
+            self.answers = 0;
             self.stepped_at = now;
+        }
+        // Other work may use up the CPU: what the line is really getting through, and room to double it, is not headroom.
+        let used = 1.25 * rate.min(2.0 * self.delivered) * latency;
+        let target = ((4.0 * rate * latency).max(f64::from(Self::MIN)) * share).max(used);
+        if step {
             self.reach = (2.0 * self.reach).min(2.0 * target).max(f64::from(Self::MIN));
         }
         (target.min(self.reach).ceil() as u32).max(Self::FEWEST).min(self.max)
@@ -130,8 +141,10 @@ impl Headroom {
     pub fn learn(&mut self, busy: f64) {
         if busy > Self::BUSY {
             self.share = (self.share * 0.7).max(Self::LEAST);
-        } else if busy < Self::FREE {
-            self.share = (self.share * 1.4).min(1.0);
+        } else {
+            // Slowly where it is nearly enough: a machine that stays so must not keep what one burst took.
+            let back = if busy < Self::FREE { 1.4 } else { 1.03 };
+            self.share = (self.share * back).min(1.0);
         }
     }
 
@@ -219,13 +232,38 @@ mod tests {
         }
         assert!((headroom.share() - Headroom::LEAST).abs() < f64::EPSILON);
         let mut flight = InFlight::new(4_096, ms(0));
-        assert_eq!(settled(&mut flight, 10_000.0, headroom.share(), Duration::from_millis(20)), 13);
+        assert_eq!(
+            settled(&mut flight, 10_000.0, headroom.share(), Duration::from_millis(20)),
+            25,
+            "500 answers a second"
+        );
         headroom.learn(0.9);
-        assert!((headroom.share() - Headroom::LEAST).abs() < f64::EPSILON, "busy enough: nothing changes");
+        assert!(headroom.share() < 1.1 * Headroom::LEAST, "busy enough: it comes back slowly");
         for _ in 0..100 {
             headroom.learn(0.5);
         }
         assert!((headroom.share() - 1.0).abs() < f64::EPSILON);
         assert_eq!(settled(&mut flight, 10_000.0, headroom.share(), Duration::from_millis(20)), 800);
+    }
+
+    #[test]
+    fn other_work_on_the_cpu_does_not_take_what_a_line_to_a_slow_provider_needs() {
+        // 400 a second at 300 ms: 120 in flight. A flood of webhooks keeps the threads busy.
+        let mut flight = InFlight::new(4_096, ms(0));
+        let (mut now, latency) = (ms(0), Duration::from_millis(300));
+        let mut share = 1.0;
+        for step in 0..100 {
+            // What fits into the limit is answered, up to the ceiling.
+            let limit = flight.limit(400.0, share, now);
+            let answered = (f64::from(limit) / 0.3).min(400.0) / 10.0;
+            for _ in 0..answered as u32 {
+                flight.learn(latency);
+            }
+            now = now + InFlight::STEP;
+            if step == 50 {
+                share = Headroom::LEAST;
+            }
+        }
+        assert!(flight.limit(400.0, share, now) >= 120);
     }
 }

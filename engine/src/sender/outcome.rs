@@ -76,9 +76,10 @@ impl Outcomes {
         let kind = item.line.record().kind;
         let verdict = classify(kind, answered.as_answer());
         let effects = verdict.effects();
-        let answered_at_all = matches!(answered, Answered::Response { .. });
+        // A refusal comes sooner than an acceptance: by refusals' latency a line would be too narrow for its messages.
+        let accepted = matches!(verdict, Verdict::Accepted { .. });
         let outcome = if effects.breaker { Outcome::Unclear } else { Outcome::Clear };
-        core.learn(outcome, answered_at_all.then_some(latency));
+        core.learn(outcome, accepted.then_some(latency));
         self.metrics.concluded(kind, &verdict, latency);
         if matches!(answered, Answered::Broken { unwritten: true }) {
             item.attempt.mark_unwritten();

@@ -33,7 +33,7 @@ impl Actor for StatusActor {
 
     async fn handle(
         &self,
-        myself: ActorRef<StatusMsg>,
+        _: ActorRef<StatusMsg>,
         StatusMsg::Commit: StatusMsg,
         shard: &mut Arc<Shard>,
     ) -> Result<(), ActorProcessingErr> {
@@ -45,10 +45,14 @@ impl Actor for StatusActor {
         }
         shard.awake();
         if !shard.flush(false).await {
-            tracing::warn!(shard = shard.index(), "outcomes wait for the ledger");
-            let shard = Arc::clone(shard);
-            drop(myself.send_after(Shard::RETRY_AFTER, || StatusMsg::Commit));
-            shard.awake();
+            if !shard.refused(true) {
+                tracing::warn!(shard = shard.index(), "outcomes wait for the ledger");
+            }
+            // One try after the other, however many wait; who pushes meanwhile wakes this actor once.
+            tokio::time::sleep(Shard::RETRY_AFTER).await;
+            shard.wake();
+        } else if shard.refused(false) {
+            tracing::info!(shard = shard.index(), "the ledger takes outcomes again");
         }
         Ok(())
     }

@@ -81,6 +81,8 @@ pub(crate) struct Shard {
     taken: tokio::sync::Mutex<Taken>,
     waiting: AtomicUsize,
     woken: AtomicBool,
+    /// The store refused the last commit.
+    refused: AtomicBool,
     pub(crate) actor: ArcSwapOption<ActorRef<StatusMsg>>,
 }
 
@@ -109,6 +111,7 @@ impl Shard {
             taken: tokio::sync::Mutex::default(),
             waiting: AtomicUsize::new(0),
             woken: AtomicBool::new(false),
+            refused: AtomicBool::new(false),
             actor: ArcSwapOption::empty(),
         }
     }
@@ -124,6 +127,11 @@ impl Shard {
     /// Few entries wait, and the last commit began only a moment ago: more will come.
     pub(crate) fn expects_company(&self) -> bool {
         self.waiting() < self.entries_enough && self.begun.lock().is_some_and(|begun| begun.elapsed() < self.wait_max)
+    }
+
+    /// Notes whether the store refuses; returns whether it did before.
+    pub(crate) fn refused(&self, refuses: bool) -> bool {
+        self.refused.swap(refuses, Ordering::Relaxed)
     }
 
     pub(crate) fn waiting(&self) -> usize {

@@ -281,13 +281,20 @@ impl Children {
     ) -> Result<(), ActorProcessingErr> {
         let Some(child) = self.by_id.remove(&cell.get_id()) else { return Ok(()) };
         self.count_panic(child, error);
+        // One that was replaced already and panicked while it stopped leaves its successor alone.
         match child {
             Child::Status(index) => self.start_status(myself, index).await,
             Child::Line(key) => {
+                if self.lines.get(&key).is_some_and(|(actor, _)| actor.get_id() != cell.get_id()) {
+                    return Ok(());
+                }
                 self.lines.remove(&key);
                 self.start_line(myself, key, None).await
             }
             Child::Campaign(key) => {
+                if self.campaigns.get(&key).is_some_and(|(actor, _)| actor.get_id() != cell.get_id()) {
+                    return Ok(());
+                }
                 self.campaigns.remove(&key);
                 self.follow_campaign(myself, key).await
             }
