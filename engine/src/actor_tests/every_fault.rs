@@ -97,8 +97,10 @@ async fn a_panic_anywhere_loses_nothing() {
         let well = Reply::AcceptAfter(Duration::from_millis(5));
         house.provider.answers(move |_| once.lock().take().unwrap_or(well));
         let before = house.provider.count();
+        // Enough that the pause finds some waiting, however late it comes on a busy machine: only what was withdrawn is handed out anew.
+        let recipients = if point == "campaign.handed" { 2_000 } else { 300 };
         let run = house
-            .draft(&format!("campaign-{n}"), "line-1", 300, |settings| {
+            .draft(&format!("campaign-{n}"), "line-1", recipients, |settings| {
                 // A bucket ticks; without one, a campaign as short as this has no time to.
                 settings.rate = (point == "campaign.tick").then_some(BUCKET);
             })
