@@ -10,7 +10,10 @@
 #[cfg(test)]
 pub(crate) mod conformance;
 pub mod embedded;
+mod paging;
 pub mod record;
+mod step;
+mod text;
 
 use async_trait::async_trait;
 

@@ -399,6 +399,6 @@ pub struct StoreHealth {
     pub queued_entries: u64,
     /// Age of the oldest of them: the commit lag.
     pub commit_lag: Duration,
-    /// Bytes on disk.
+    /// Bytes on disk; 0 where only the servers know.
     pub bytes: u64,
 }

@@ -247,7 +247,7 @@ pub(crate) async fn everything_outlives_a_restart(factory: &dyn Factory) {
     all_apply(&*store, campaign.key, vec![(0, intent(1)), (1, intent(1)), (1, accepted(1, "wamid.1"))]).await;
     let counts = checked_counts(&*store, campaign.key).await;
     let one = store.message(message(campaign.key, 1)).await.unwrap();
-    assert!(store.health().writable && store.health().bytes > 0);
+    assert!(store.health().writable);
     store.close().await.unwrap();
     assert!(matches!(store.commit(vec![entry(campaign.key, 2, intent(1))]).await, Err(StoreError::Unavailable(_))));
     assert!(matches!(store.campaign_by_key(campaign.key).await, Err(StoreError::Unavailable(_))));

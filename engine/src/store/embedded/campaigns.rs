@@ -3,9 +3,8 @@
 use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension as _, Row, params_from_iter};
 
-use super::error::{Fail, Try, conflict, damaged};
+use super::error::{Fail, Try, conflict};
 use super::ledger::Ledger;
-use super::paging;
 use super::requests::{self, Kind};
 use super::rows::{end_name, end_named, optional_text, row_ids, text};
 use super::tallies::{self, Segment, bind_segment, tally_columns, tally_sums, unsigned};
@@ -15,19 +14,12 @@ use crate::domain::message::Phase;
 use crate::domain::stage::End;
 use crate::domain::tally::Tally;
 use crate::domain::time::UnixMillis;
+use crate::store::paging;
+use crate::store::step::SegmentCounts;
+use crate::store::text::{from_json, to_json};
 use crate::store::{CampaignFilter, Created, ImportRules, Page, Paged, StoreError};
 
 const COLUMNS: &str = "key, version, recipients, refused, next_seq, sealed_at, sealed_digest, ended_as, body";
-
-/// JSON of a record.
-pub(super) fn to_json(record: &impl serde::Serialize) -> Try<String> {
-    serde_json::to_string(record).map_err(|error| StoreError::Bug(format!("a record that is no JSON: {error}")).into())
-}
-
-/// A record from its JSON.
-pub(super) fn from_json<T: serde::de::DeserializeOwned>(json: &str) -> Try<T> {
-    serde_json::from_str(json).map_err(|error| damaged(format!("a record that cannot be read: {error}")))
-}
 
 fn read(row: &Row<'_>) -> Try<Campaign> {
     let mut campaign: Campaign = from_json(&text(row, 8)?)?;
@@ -223,8 +215,8 @@ pub(super) fn end(ledger: &mut Ledger<'_>, campaign: &Campaign, end: End) -> Try
     while let Some(row) = rows.next()? {
         let mut tally = tallies::read_tally(row, 0)?;
         tally.end_pending(stored.end.unwrap_or(end));
-        let untried = unsigned(row, width)?;
-        segments.push((row.get(width + 1)?, Segment { tally, again: 0, untried, dirty: false }));
+        let counts = SegmentCounts { tally, again: 0, untried: unsigned(row, width)? };
+        segments.push((row.get(width + 1)?, Segment { counts, dirty: false }));
     }
     let mut save = conn.prepare(&tallies::update_segment_sql())?;
     for (number, segment) in &segments {

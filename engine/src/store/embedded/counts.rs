@@ -8,9 +8,9 @@ use super::rows::{self, read_facts, read_state, row_ids};
 use super::tallies::{read_tally, tally_sums, unsigned};
 use crate::domain::campaign::CampaignState;
 use crate::domain::ids::{CampaignKey, TenantId};
-use crate::domain::message::{Attempt, MessageState};
-use crate::domain::stage::Stage;
+use crate::domain::message::Attempt;
 use crate::domain::tally::Tally;
+use crate::store::step::rejoin;
 use crate::store::{Counts, TenantTotals};
 
 /// The counts as kept.
@@ -59,15 +59,6 @@ fn counted(conn: &Connection, key: CampaignKey) -> Try<Counts> {
     };
     counts.tally.absorb(&Tally::untouched(untried, head.end));
     Ok(counts)
-}
-
-/// The stage reached and the conflict, from the facts of the attempts rather than from the register.
-fn rejoin(state: &mut MessageState) {
-    let attempts = || state.newest.iter().chain(&state.older);
-    let conflict = |a: &Attempt| a.failed.is_some() && a.stage() >= Stage::Delivered;
-    let (reached, conflicts) = (attempts().map(Attempt::stage).max(), attempts().any(conflict));
-    state.reached = reached.unwrap_or_default();
-    state.conflict = conflicts;
 }
 
 /// The older attempts of a message, oldest first.

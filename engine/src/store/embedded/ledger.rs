@@ -13,8 +13,9 @@ use super::error::{Try, damaged};
 use super::rows::{self, bind_facts, bind_register, read_facts, read_state, row_id};
 use super::tallies::{self, HotCampaign, bind_segment};
 use crate::domain::ids::{CampaignKey, LineKey};
-use crate::domain::message::{Applied, Attempt, Event, MessageState, Phase};
+use crate::domain::message::{Attempt, MessageState};
 use crate::domain::tally::Tally;
+use crate::store::step::step;
 use crate::store::{Entry, EntryResult};
 
 /// Most segments held between groups: 4 MiB, enough for 130 million messages being worked on.
@@ -129,7 +130,7 @@ impl<'c> Ledger<'c> {
         };
         let id = row_id(key);
         let sql = &mut self.sql;
-        let has_holes = segment.tally.recipients() < full;
+        let has_holes = segment.counts.tally.recipients() < full;
         let Some(row) = self.rows.get_or_load(id, || load(sql, id, has_holes))? else {
             return Ok(EntryResult::Unknown);
         };
@@ -139,20 +140,12 @@ impl<'c> Ledger<'c> {
             remember_older(sql, id, attempt, &mut row.state)?;
         }
         let was_dirty = segment.dirty;
-        let line = if let Event::Intent { line, .. } = &event { Some(*line) } else { None };
-
-        let (old, old_again) = (row.state.facets(end), waits_again(&row.state));
-        match row.state.apply(event, end) {
-            Applied::Refused => return Ok(EntryResult::Refused),
-            Applied::NoChange => return Ok(EntryResult::NoChange),
-            Applied::Changed => {}
-        }
-        let new = row.state.facets(end);
-        if let Some(line) = line {
-            if newest == 0 {
-                segment.untried = segment.untried.checked_sub(1).ok_or_else(|| damaged("a first attempt too many"))?;
-                segment.dirty = true;
-            } else {
+        let moved = match step(&mut row.state, event, end, end) {
+            Ok(moved) => moved,
+            Err(result) => return Ok(result),
+        };
+        if let Some(line) = moved.line {
+            if newest > 0 {
                 row.older_changed.push(newest);
             }
             if !campaign.lines.contains(&line) {
@@ -165,17 +158,12 @@ impl<'c> Ledger<'c> {
             row.dirty = true;
             self.dirty_rows.push(id);
         }
-        if old != new || old_again != waits_again(&row.state) {
-            segment.tally.shift(&old, &new);
-            campaign.total.shift(&old, &new);
-            segment.again = segment.again + u64::from(waits_again(&row.state)) - u64::from(old_again);
+        if moved.counts() {
+            segment.counts.follow(&moved)?;
+            campaign.total.shift(&moved.old, &moved.new);
             segment.dirty = true;
-            if old.failure_code != new.failure_code {
-                for (code, by) in [(old.failure_code, -1), (new.failure_code, 1)] {
-                    if let Some(code) = code {
-                        *self.failures.entry((key.campaign, code)).or_default() += by;
-                    }
-                }
+            for (code, by) in moved.codes() {
+                *self.failures.entry((key.campaign, code)).or_default() += by;
             }
         }
         if segment.dirty && !was_dirty {
@@ -235,10 +223,6 @@ impl<'c> Ledger<'c> {
         self.failures.clear();
         self.line_uses.clear();
     }
-}
-
-fn waits_again(state: &MessageState) -> bool {
-    state.again && state.phase == Phase::Pending
 }
 
 /// Reads a message; a recipient without a row is one that was never tried. `None`: no such recipient.

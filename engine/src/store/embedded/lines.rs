@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, OptionalExtension as _, Row};
 
-use super::campaigns::{expect_version, from_json, to_json};
+use super::campaigns::expect_version;
 use super::error::{Try, conflict};
 use super::requests::{self, Kind};
 use super::rows::text;
@@ -10,6 +10,7 @@ use super::tallies::unsigned;
 use crate::domain::ids::{LineId, LineKey, PoolId, TenantId};
 use crate::domain::line::{Line, Pool};
 use crate::domain::time::UnixMillis;
+use crate::store::text::{from_json, to_json};
 use crate::store::{Created, LineFilter, StoreError};
 
 fn read(row: &Row<'_>) -> Try<Line> {

@@ -8,12 +8,12 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params_from_iter};
 use super::campaigns::{self, Head};
 use super::counts::older;
 use super::error::{Try, damaged};
-use super::paging;
 use super::rows::{self, message_key, optional_text, read_state, row_id, row_ids, text};
 use super::tallies::unsigned;
 use crate::domain::ids::{CampaignKey, ImportId, LineKey, MessageKey, SEGMENT_LEN};
 use crate::domain::message::MessageState;
 use crate::domain::stage::{End, Shown, Stage};
+use crate::store::paging;
 use crate::store::{MessageFilter, MessageRecord, Page, Paged, StoreError};
 
 /// Segments looked into for one page: half a million messages, about half a second. A page may come back short of its size,

@@ -17,7 +17,6 @@ mod ledger;
 mod lines;
 mod lock;
 mod messages;
-mod paging;
 mod parked;
 mod reader;
 mod recipients;

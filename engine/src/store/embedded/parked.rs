@@ -1,63 +1,22 @@
 //! Events that nobody can place yet, orphans, and webhook entries kept for later.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use rusqlite::{Connection, Row};
-use serde::{Deserialize, Serialize};
 
-use super::campaigns::{from_json, to_json};
 use super::error::{Try, damaged};
-use super::paging;
 use super::rows::{optional_text, text};
 use super::tallies::unsigned;
 use crate::domain::ids::{AccountId, CampaignKey, MessageKey};
-use crate::domain::message::{Event, Failure, Reported};
 use crate::domain::time::UnixMillis;
-use crate::store::{InboundEvent, Page, Paged, ParkedCounts, ParkedEvent, ParkedMove, StoreError};
+use crate::store::paging;
+use crate::store::text::{Report, from_json, to_json};
+use crate::store::{InboundEvent, Page, Paged, ParkedCounts, ParkedEvent, ParkedMove};
 
 /// Orphans kept for people; the oldest give way.
 const ORPHANS_MAX: u32 = 100_000;
 
 const COLUMNS: &str = "id, account, sender, provider_id, campaign, seq, attempt, report, at, look_at, deadline";
-
-/// A report as it is stored.
-#[derive(Serialize, Deserialize)]
-struct Report {
-    attempt: u16,
-    at: UnixMillis,
-    what: Reported,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    provider_at: Option<i64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    provider_id: Option<Box<str>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    failure: Option<Box<Failure>>,
-}
-
-impl Report {
-    fn of(event: &Event) -> Try<Self> {
-        let Event::Report { attempt, at, what, provider_at, provider_id, failure, .. } = event.clone() else {
-            return Err(StoreError::Bug(format!("only reports are parked, not {event:?}")).into());
-        };
-        Ok(Self { attempt, at, what, provider_at, provider_id, failure })
-    }
-
-    fn event(self) -> Event {
-        let Self { attempt, at, what, provider_at, provider_id, failure } = self;
-        // Whose lines may report it is decided when it is placed.
-        Event::Report { attempt, lines: Arc::new([]), at, what, provider_at, provider_id, failure }
-    }
-
-    fn name(&self) -> &'static str {
-        match self.what {
-            Reported::Sent => "sent",
-            Reported::Delivered => "delivered",
-            Reported::Read => "read",
-            Reported::Failed => "failed",
-        }
-    }
-}
 
 /// Keeps events; one that is parked already is not parked twice. Returns how many were new.
 pub(super) fn park(conn: &Connection, events: &[ParkedEvent]) -> Try<usize> {

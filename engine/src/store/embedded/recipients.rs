@@ -4,12 +4,12 @@ use rusqlite::{Connection, OptionalExtension as _, Row};
 
 use super::campaigns;
 use super::error::{Try, conflict, damaged};
-use super::paging;
 use super::rows::{optional_text, row_id, text};
 use super::tallies::unsigned;
 use crate::domain::campaign::CampaignState;
 use crate::domain::ids::{CampaignKey, ImportId, MessageKey};
 use crate::domain::time::UnixMillis;
+use crate::store::paging;
 use crate::store::{ChunkStored, ImportChunk, ImportRecord, ImportRules, Page, Paged, RefusedRow, StoreError};
 
 /// Most places of a campaign: the last `seq` stays free, so that "behind the last" can be written down.

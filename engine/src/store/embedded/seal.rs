@@ -16,8 +16,8 @@ use super::tallies::{self, Segment, bind_segment};
 use super::{EmbeddedStore, campaigns};
 use crate::domain::campaign::{Campaign, CampaignState};
 use crate::domain::ids::{CampaignKey, SEGMENT_LEN};
-use crate::domain::tally::Tally;
 use crate::domain::time::UnixMillis;
+use crate::store::step::SegmentCounts;
 use crate::store::{StoreError, StoreResult};
 
 /// Hashes held at once: 32 MB.
@@ -150,8 +150,8 @@ fn write_seal(
     let mut insert = conn.prepare(&tallies::insert_segment_sql())?;
     for (number, recipients) in (0_u32..).zip(segments).filter(|(_, recipients)| **recipients > 0) {
         let untried = u64::from(*recipients);
-        let tally = Tally::untouched(untried, campaign.end);
-        bind_segment(&mut insert, key, number, &Segment { tally, again: 0, untried, dirty: false })?;
+        let counts = SegmentCounts::untouched(untried, campaign.end);
+        bind_segment(&mut insert, key, number, &Segment { counts, dirty: false })?;
         insert.raw_execute()?;
     }
     conn.execute("UPDATE campaign SET sealed_at = ?2, sealed_digest = ?3 WHERE key = ?1", (key.0, now.0, digest))?;

@@ -7,20 +7,13 @@ use rusqlite::{Connection, OptionalExtension as _, Row, Statement};
 use super::error::Try;
 use super::rows::end_named;
 use crate::domain::ids::{CampaignKey, LineKey, SEGMENT_LEN};
-use crate::domain::stage::{End, Shown};
+use crate::domain::stage::End;
 use crate::domain::tally::Tally;
+use crate::store::step::{SegmentCounts, TALLY_WIDTH, tally_names, tally_of, tally_values};
 
-/// The tally's columns in the order of [`tally_values`]: the shown statuses by their names, then the rest.
+/// The tally's columns in the order of `tally_values`.
 pub(super) fn tally_columns() -> Vec<&'static str> {
-    let rest = ["reached_sent", "reached_delivered", "reached_read", "accepted", "conflicts", "doubles", "open"];
-    Shown::ALL.iter().map(|shown| shown.name()).chain(rest).collect()
-}
-
-const TALLY_WIDTH: usize = Shown::ALL.len() + 7;
-
-fn tally_values(tally: &Tally) -> impl Iterator<Item = u64> {
-    let rest = [tally.accepted, tally.conflicts, tally.doubles, tally.open];
-    tally.shown.into_iter().chain(tally.reached).chain(rest)
+    tally_names().collect()
 }
 
 /// A count: an integer that is not negative.
@@ -35,12 +28,7 @@ pub(super) fn read_tally(row: &Row<'_>, first: usize) -> rusqlite::Result<Tally>
     for (i, value) in values.iter_mut().enumerate() {
         *value = unsigned(row, first + i)?;
     }
-    let mut tally = Tally::default();
-    let (shown, rest) = values.split_at(Shown::ALL.len());
-    tally.shown.copy_from_slice(shown);
-    tally.reached.copy_from_slice(&rest[..3]);
-    [tally.accepted, tally.conflicts, tally.doubles, tally.open] = [rest[3], rest[4], rest[5], rest[6]];
-    Ok(tally)
+    Ok(tally_of(&values))
 }
 
 /// `coalesce(sum(x), 0)` of every column of the tally.
@@ -52,12 +40,8 @@ pub(super) fn tally_sums(prefix: &str) -> String {
 /// One segment's counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Segment {
-    /// What is counted of its messages.
-    pub(super) tally: Tally,
-    /// Pending ones that somebody decided to send again.
-    pub(super) again: u64,
-    /// Recipients that were never tried: they have no message row yet.
-    pub(super) untried: u64,
+    /// The counts; those never tried have no message row yet.
+    pub(super) counts: SegmentCounts,
     /// Changed and not yet written.
     pub(super) dirty: bool,
 }
@@ -89,8 +73,8 @@ pub(super) fn bind_segment(
     number: u32,
     segment: &Segment,
 ) -> rusqlite::Result<()> {
-    let keys = [segment.again, segment.untried, u64::from(campaign.0), u64::from(number)];
-    for (i, value) in tally_values(&segment.tally).chain(keys).enumerate() {
+    let keys = [segment.counts.again, segment.counts.untried, u64::from(campaign.0), u64::from(number)];
+    for (i, value) in tally_values(&segment.counts.tally).chain(keys).enumerate() {
         statement.raw_bind_parameter(i + 1, value.cast_signed())?;
     }
     Ok(())
@@ -105,7 +89,7 @@ pub(super) fn read_segment(conn: &Connection, campaign: CampaignKey, number: u32
     let mut statement = conn.prepare_cached(&sql)?;
     let found = statement.query_row([campaign.0, number], |row| {
         let (again, untried) = (unsigned(row, TALLY_WIDTH)?, unsigned(row, TALLY_WIDTH + 1)?);
-        Ok(Segment { tally: read_tally(row, 0)?, again, untried, dirty: false })
+        Ok(Segment { counts: SegmentCounts { tally: read_tally(row, 0)?, again, untried }, dirty: false })
     });
     Ok(found.optional()?)
 }

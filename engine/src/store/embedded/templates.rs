@@ -4,12 +4,12 @@ use rusqlite::{Connection, Row};
 
 use super::campaigns::expect_version;
 use super::error::Try;
-use super::paging;
 use super::requests::{self, Kind};
 use super::rows::text;
 use super::tallies::unsigned;
 use crate::domain::ids::{TemplateId, TenantId};
 use crate::domain::time::UnixMillis;
+use crate::store::paging;
 use crate::store::{Page, Paged, StoreError, TemplateRecord};
 
 const COLUMNS: &str = "id, version, created_at, updated_at, definition";

@@ -207,6 +207,7 @@ async fn only_the_owner_may_read_the_files() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     running(&*store, "private", 3).await;
+    assert!(store.health().bytes > 0);
     store.backup(&dir.path().join("copy.db")).await.unwrap();
     for name in [LEDGER_FILE, "ledger.db-wal", "copy.db"] {
         let mode = std::fs::metadata(dir.path().join(name)).unwrap().permissions().mode();

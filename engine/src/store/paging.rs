@@ -1,24 +1,23 @@
 //! Page marks: where a listing goes on. Opaque outside; a number or a text inside.
 
-use super::error::{Try, conflict};
-use crate::store::{Page, Paged};
+use super::{Page, Paged, StoreError, StoreResult};
 
 const FOREIGN: &str = "this page mark is not one of this listing; begin again without it";
 
 /// The number that a page begins behind; `None`: the first page.
-pub(super) fn number_after(page: &Page) -> Try<Option<i64>> {
+pub(super) fn number_after(page: &Page) -> StoreResult<Option<i64>> {
     let Some(mark) = &page.after else { return Ok(None) };
     match <[u8; 8]>::try_from(mark.as_slice()) {
         Ok(bytes) => Ok(Some(i64::from_be_bytes(bytes))),
-        Err(_) => conflict(FOREIGN),
+        Err(_) => Err(StoreError::Conflict(FOREIGN.to_owned())),
     }
 }
 
 /// The text that a page begins behind; the empty text: the first page.
-pub(super) fn text_after(page: &Page) -> Try<String> {
+pub(super) fn text_after(page: &Page) -> StoreResult<String> {
     match String::from_utf8(page.after.clone().unwrap_or_default()) {
         Ok(text) => Ok(text),
-        Err(_) => conflict(FOREIGN),
+        Err(_) => Err(StoreError::Conflict(FOREIGN.to_owned())),
     }
 }
 
