@@ -2,6 +2,7 @@
 //!
 //! The checks know nothing of the store but its contract. Each begins with a fresh one.
 
+mod broken;
 pub(crate) mod counts;
 pub(crate) mod events;
 mod fixtures;
@@ -10,6 +11,7 @@ pub(crate) mod model;
 pub(crate) mod records;
 pub(crate) mod way;
 
+use std::pin::Pin;
 use std::sync::Arc;
 
 use crate::store::Store;
@@ -22,10 +24,13 @@ pub(crate) trait Factory: Send + Sync {
     fn open(&self) -> Arc<dyn Store>;
 }
 
-/// Makes a test of each promise. `$factory`: an expression that gives a fresh [`Factory`].
-macro_rules! every_promise {
-    ($factory:expr) => {
-        $crate::store::conformance::every_promise! { $factory =>
+/// A promise as a function.
+pub(crate) type Promise = for<'f> fn(&'f dyn Factory) -> Pin<Box<dyn Future<Output = ()> + 'f>>;
+
+/// Names every promise to another macro.
+macro_rules! name_promises {
+    ($then:ident $($argument:tt)*) => {
+        $then! { $($argument)* =>
             records::a_campaign_is_created_once_for_one_request,
             records::campaigns_change_only_from_the_version_seen,
             records::the_stores_own_fields_are_kept,
@@ -64,6 +69,16 @@ macro_rules! every_promise {
             model::random_entries_end_as_in_a_plain_model,
         }
     };
+}
+
+/// Makes a test of each promise. `$factory`: an expression that gives a fresh [`Factory`].
+macro_rules! every_promise {
+    ($factory:expr) => {
+        $crate::store::conformance::name_promises! { test_promises $factory }
+    };
+}
+
+macro_rules! test_promises {
     ($factory:expr => $($room:ident :: $promise:ident,)*) => {
         $(
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -74,4 +89,16 @@ macro_rules! every_promise {
         )*
     };
 }
-pub(crate) use every_promise;
+
+macro_rules! list_promises {
+    (=> $($room:ident :: $promise:ident,)*) => {
+        vec![$((stringify!($promise), (|factory| Box::pin($room::$promise(factory))) as Promise),)*]
+    };
+}
+
+/// Every promise with its name.
+pub(crate) fn all_promises() -> Vec<(&'static str, Promise)> {
+    name_promises! { list_promises }
+}
+
+pub(crate) use {every_promise, name_promises, test_promises};

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use super::{EmbeddedConfig, EmbeddedStore, LEDGER_FILE};
 use crate::domain::time::Clock;
 use crate::store::Store;
-use crate::store::conformance::{Factory, every_promise};
+use crate::store::conformance::{Factory, every_promise, test_promises};
 
 /// Stores in a directory that goes with the test.
 struct InDir(tempfile::TempDir);
