@@ -1,4 +1,5 @@
-//! Measures the embedded ledger alone: import, seal, and the life cycle of each message (intent, accepted, sent, delivered, read).
+//! Measures the ledger alone: import, seal, and the life cycle of each message (intent, accepted, sent, delivered, read). First the
+//! embedded one; then, where `SLUICE_CQL_NODES` names a server (`.ci/cql run -- …` does), the one on CQL, with the ratio of both.
 //!
 //! `cargo run --release --example ledger_bench -- [recipients] [entries a call] [lag in messages] [synced|unsynced] [messages held]
 //! [calls a second]`
@@ -17,6 +18,7 @@ use sluice_engine::domain::ids::{
 use sluice_engine::domain::message::{Event, Reported};
 use sluice_engine::domain::time::{Clock, UnixMillis};
 use sluice_engine::store::embedded::{EmbeddedConfig, EmbeddedStore};
+use sluice_engine::store::scylla::{ScyllaConfig, ScyllaStore, apply_schema};
 use sluice_engine::store::{Entry, ImportChunk, ImportRules, NewRecipient, Store};
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
@@ -29,6 +31,15 @@ fn main() -> Outcome<()> {
     runtime.block_on(bench())
 }
 
+/// What to do.
+struct Order {
+    recipients: u32,
+    entries: u32,
+    lag: u32,
+    /// Calls a second; 0: as fast as they go.
+    pace: u32,
+}
+
 async fn bench() -> Outcome<()> {
     let mut args = std::env::args().skip(1);
     let mut number = |default: u32| args.next().map_or(Ok(default), |text| text.parse());
@@ -36,12 +47,67 @@ async fn bench() -> Outcome<()> {
     let synced = args.next().is_none_or(|text| text != "unsynced");
     let held = args.next().map_or(Ok(None), |text| text.parse().map(Some))?;
     let pace: u32 = args.next().map_or(Ok(0), |text| text.parse())?;
-    let mut ticks = (pace > 0).then(|| tokio::time::interval(Duration::from_secs(1) / pace));
+    let order = Order { recipients, entries, lag, pace };
     let dir = std::env::temp_dir().join(format!("sluice-ledger-bench-{}", std::process::id()));
     let mut config = EmbeddedConfig::new(&dir);
     config.synced = synced;
     config.messages_held_max = held.unwrap_or(config.messages_held_max);
     let store = EmbeddedStore::open(config, Clock::system())?;
+    let (before, written) = (store.counters(), written_bytes());
+    let (key, embedded) = life_cycle(Arc::clone(&store) as Arc<dyn Store>, &order).await?;
+    let after = store.counters();
+    println!(
+        "commits {}, checkpoints {}, {} MB written; {} bytes on disk",
+        after.commits - before.commits,
+        after.checkpoints - before.checkpoints,
+        (written_bytes() - written) >> 20,
+        store.health().bytes,
+    );
+    store.close().await?;
+    drop(store);
+    let watch = Watch::start();
+    let store = EmbeddedStore::open(EmbeddedConfig::new(&dir), Clock::system())?;
+    store.open_attempts(key, 0, 10_000).await?;
+    store.read_window(key, 0, 10_000).await?;
+    watch.print("reopen", u64::from(recipients));
+    drop(store);
+    std::fs::remove_dir_all(dir)?;
+    match std::env::var("SLUICE_CQL_NODES") {
+        Ok(nodes) => on_cql(&nodes, &order, embedded).await,
+        Err(_) => Ok(()),
+    }
+}
+
+async fn on_cql(nodes: &str, order: &Order, embedded: Duration) -> Outcome<()> {
+    println!("--- the ledger on CQL");
+    let nodes = nodes.split(',').map(str::to_owned).collect();
+    let config = ScyllaConfig::new(nodes, format!("bench_{}", std::process::id()));
+    apply_schema(&config, Some(1)).await?;
+    let store = ScyllaStore::open(config.clone(), Clock::system()).await?;
+    let (key, cpu) = life_cycle(Arc::clone(&store) as Arc<dyn Store>, order).await?;
+    let counters = store.counters();
+    #[allow(clippy::cast_precision_loss)]
+    let share = |a: u64, b: u64| a as f64 / b.max(1) as f64;
+    println!(
+        "{:.2} row updates a message, {:.1} rows a batch; CPU of this process {:.2} times the embedded ledger's",
+        share(counters.rows, u64::from(order.recipients)),
+        share(counters.rows, counters.batches),
+        cpu.as_secs_f64() / embedded.as_secs_f64(),
+    );
+    store.close().await?;
+    drop(store);
+    let watch = Watch::start();
+    let store = ScyllaStore::open(config, Clock::system()).await?;
+    store.open_attempts(key, 0, 10_000).await?;
+    store.read_window(key, 0, 10_000).await?;
+    watch.print("reopen", u64::from(order.recipients));
+    Ok(store.close().await?)
+}
+
+/// Import, seal, five transitions of each message, recount. The campaign, and the CPU time of the transitions.
+async fn life_cycle(store: Arc<dyn Store>, order: &Order) -> Outcome<(CampaignKey, Duration)> {
+    let Order { recipients, entries, lag, pace } = *order;
+    let mut ticks = (pace > 0).then(|| tokio::time::interval(Duration::from_secs(1) / pace));
     let key = store.create_campaign(campaign()?, None).await?.record.key;
 
     let watch = Watch::start();
@@ -59,7 +125,6 @@ async fn bench() -> Outcome<()> {
     watch.print("seal", u64::from(recipients));
 
     let lines: Arc<[LineKey]> = Arc::new([LineKey(1)]);
-    let (before, written) = (store.counters(), written_bytes());
     let watch = Watch::start();
     let (mut calls, mut waits) = (Vec::new(), Vec::new());
     let mut sent: u64 = 0;
@@ -95,37 +160,15 @@ async fn bench() -> Outcome<()> {
         waits.push(call.await??);
     }
     watch.print("transitions", sent);
+    let cpu = watch.cpu();
     waits.sort_unstable();
     let wait = |share: usize| waits[(waits.len() - 1) * share / 100];
     println!("a call waits p50 {:?}, p99 {:?}, longest {:?}", wait(50), wait(99), wait(100));
-    let after = store.counters();
-    let commits = after.commits - before.commits;
-    println!(
-        "commits {commits}, entries a commit {}, checkpoints {}, {} MB written",
-        sent / commits.max(1),
-        after.checkpoints - before.checkpoints,
-        (written_bytes() - written) >> 20
-    );
-
     let watch = Watch::start();
     let (kept, counted) = store.recount(key).await?;
     watch.print("recount", u64::from(recipients));
-    println!(
-        "tally = recount: {}; {} bytes on disk, peak RSS {} kB",
-        kept == counted,
-        store.health().bytes,
-        peak_rss_kb()
-    );
-    store.close().await?;
-    drop(store);
-    let watch = Watch::start();
-    let store = EmbeddedStore::open(EmbeddedConfig::new(&dir), Clock::system())?;
-    store.open_attempts(key, 0, 10_000).await?;
-    store.read_window(key, 0, 10_000).await?;
-    watch.print("reopen", u64::from(recipients));
-    drop(store);
-    std::fs::remove_dir_all(dir)?;
-    Ok(())
+    println!("tally = recount: {}; peak RSS {} kB", kept == counted, peak_rss_kb());
+    Ok((key, cpu))
 }
 
 fn event(stage: u8, seq: u32, lines: &Arc<[LineKey]>) -> Event {
@@ -201,10 +244,15 @@ impl Watch {
         Self { begun: SystemTime::now(), cpu: cpu_time() }
     }
 
+    /// CPU time of the process since the start.
+    fn cpu(&self) -> Duration {
+        cpu_time() - self.cpu
+    }
+
     #[allow(clippy::cast_precision_loss)]
     fn print(&self, what: &str, count: u64) {
         let took = self.begun.elapsed().unwrap_or_default().as_secs_f64();
-        let cpu = (cpu_time() - self.cpu).as_secs_f64();
+        let cpu = self.cpu().as_secs_f64();
         println!(
             "{what:<12} {count:>9} in {took:6.2} s = {:>9.0}/s, {:5.2} µs CPU each",
             count as f64 / took,

@@ -1,6 +1,8 @@
 //! What one event does to a message and to the counts of its segment. One place for every store, so that none of them can count
 //! in a way of its own.
 
+use std::collections::BTreeMap;
+
 use super::{EntryResult, StoreError, StoreResult};
 use crate::domain::ids::LineKey;
 use crate::domain::message::{Applied, Attempt, Event, Facets, MessageState, Phase};
@@ -93,6 +95,32 @@ impl SegmentCounts {
         self.tally.shift(&moved.old, &moved.new);
         self.again = self.again + u64::from(moved.again.1) - u64::from(moved.again.0);
         Ok(())
+    }
+
+    /// Adds another segment's counts.
+    pub(super) fn absorb(&mut self, other: &Self) {
+        self.tally.absorb(&other.tally);
+        self.again += other.again;
+        self.untried += other.untried;
+    }
+
+    /// Whether any of its messages could be one of the filter's.
+    pub(super) fn may_match(&self, filter: &super::MessageFilter) -> bool {
+        let count = |shown: Shown| self.tally.count(shown) > 0;
+        (filter.shown.is_empty() || filter.shown.iter().any(|shown| count(*shown)))
+            && filter.reached.is_none_or(|stage| stage == Stage::Queued || self.tally.reached(stage) > 0)
+            && (!filter.conflict || self.tally.conflicts > 0)
+            && (!filter.doubled || self.tally.doubles > 0)
+            && (filter.failure_code.is_none() || count(Shown::Failed))
+    }
+}
+
+/// Moves a count by code.
+pub(super) fn count_code(failures: &mut BTreeMap<u32, u64>, code: u32, by: i64) {
+    let count = failures.entry(code).or_default();
+    *count = count.saturating_add_signed(by);
+    if *count == 0 {
+        failures.remove(&code);
     }
 }
 

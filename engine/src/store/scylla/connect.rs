@@ -1,0 +1,197 @@
+//! From a configuration to a session that may be used: every check that a start makes, each with its own clear answer.
+
+use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
+
+use scylla::client::execution_profile::ExecutionProfile;
+use scylla::client::session::Session;
+use scylla::client::session_builder::SessionBuilder;
+use scylla::errors::{
+    ConnectionError, ConnectionPoolError, ConnectionSetupRequestErrorKind, DbError, MetadataError, NewSessionError,
+};
+use scylla::policies::load_balancing::DefaultPolicy;
+use scylla::statement::{Consistency, SerialConsistency};
+
+use super::config::{ConsistencyLevel, OpenError, ScyllaConfig};
+
+/// How often a silent connection is asked whether it still lives, and how long it has to answer: a node that is frozen must not
+/// hold up more than one request.
+const ALIVE: Duration = Duration::from_secs(1);
+
+impl ConsistencyLevel {
+    /// As the configuration names it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::LocalQuorum => "local_quorum",
+            Self::Quorum => "quorum",
+            Self::One => "one",
+            Self::All => "all",
+        }
+    }
+
+    pub(super) fn level(self) -> Consistency {
+        match self {
+            Self::LocalQuorum => Consistency::LocalQuorum,
+            Self::Quorum => Consistency::Quorum,
+            Self::One => Consistency::One,
+            Self::All => Consistency::All,
+        }
+    }
+
+    /// Decisions are made among the same copies.
+    pub(super) fn serial(self) -> SerialConsistency {
+        if self == Self::LocalQuorum { SerialConsistency::LocalSerial } else { SerialConsistency::Serial }
+    }
+
+    /// Refuses a level at which a read could miss what a write reached: read and written copies together must be more than there are.
+    pub(super) fn suits(self, copies: &[(String, u32)]) -> Result<(), OpenError> {
+        let refuse = |reason: String| Err(OpenError::Consistency { level: self.name(), reason });
+        match self {
+            Self::LocalQuorum if copies.len() > 1 => {
+                let names: Vec<&str> = copies.iter().map(|(name, _)| name.as_str()).collect();
+                refuse(format!(
+                    "it is replicated to the data centres {}, and a read in one would miss a write in another: use quorum",
+                    names.join(" and ")
+                ))
+            }
+            Self::One if copies.iter().map(|(_, copies)| copies).sum::<u32>() > 1 => {
+                refuse("with more than one copy a read would miss what a write reached: use local_quorum".to_owned())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Connects, and checks server and data centre. No keyspace is used yet.
+pub(super) async fn connect(config: &ScyllaConfig) -> Result<Session, OpenError> {
+    let mut balancing = DefaultPolicy::builder();
+    if let Some(datacenter) = &config.local_datacenter {
+        balancing = balancing.prefer_datacenter(datacenter.clone()).permit_dc_failover(false);
+    }
+    let profile = ExecutionProfile::builder()
+        .consistency(config.consistency.level())
+        .serial_consistency(Some(config.consistency.serial()))
+        .request_timeout(Some(config.request_timeout))
+        .load_balancing_policy(balancing.build())
+        .build();
+    let mut builder = SessionBuilder::new()
+        .known_nodes(&config.contact_points)
+        .default_execution_profile_handle(profile.into_handle())
+        .tls_context(config.tls.clone())
+        .connection_timeout(config.request_timeout)
+        .keepalive_interval(ALIVE)
+        .keepalive_timeout(ALIVE)
+        .schema_agreement_timeout(Duration::from_secs(60))
+        .fetch_full_schema_metadata(false);
+    if let Some(login) = &config.login {
+        builder = builder.user(login.user.as_str(), login.password.to_string());
+    }
+    let session = builder.build().await.map_err(|error| not_connected(&error))?;
+    // First of all: of a data centre that does not exist no node would be asked anything.
+    expect_datacenter(&session, config.local_datacenter.as_deref())?;
+    expect_server(&session).await?;
+    Ok(session)
+}
+
+fn not_connected(error: &NewSessionError) -> OpenError {
+    if let NewSessionError::MetadataError(MetadataError::ConnectionPoolError(ConnectionPoolError::Broken {
+        last_connection_error: ConnectionError::ConnectionSetupRequestError(setup),
+    })) = error
+        && let ConnectionSetupRequestErrorKind::MissingAuthentication
+        | ConnectionSetupRequestErrorKind::DbError(DbError::AuthenticationError, _) = &setup.error
+    {
+        return OpenError::Credentials { reason: setup.error.to_string() };
+    }
+    OpenError::Away { reason: error.to_string() }
+}
+
+fn refused(error: &dyn std::fmt::Display) -> OpenError {
+    OpenError::Refused { reason: error.to_string() }
+}
+
+fn away(error: &dyn std::fmt::Display) -> OpenError {
+    OpenError::Away { reason: error.to_string() }
+}
+
+async fn expect_server(session: &Session) -> Result<(), OpenError> {
+    // ScyllaDB says which Cassandra it resembles in `release_version`, and what it is in a table of its own.
+    let scylla = session.query_unpaged("SELECT version FROM system.versions WHERE key = 'local'", ()).await.ok();
+    let own = scylla.and_then(|answer| answer.into_rows_result().ok()?.maybe_first_row::<(String,)>().ok()?);
+    let (name, version, least) = match own {
+        Some((version,)) => ("ScyllaDB", version, (5, 2)),
+        None => {
+            let answer = session.query_unpaged("SELECT release_version FROM system.local", ()).await;
+            let rows = answer.map_err(|e| away(&e))?.into_rows_result().map_err(|e| refused(&e))?;
+            let (version,) = rows.first_row::<(String,)>().map_err(|e| refused(&e))?;
+            ("Cassandra", version, (4, 0))
+        }
+    };
+    if version_of(&version) < least {
+        return Err(OpenError::Server { found: format!("{name} {version}") });
+    }
+    Ok(())
+}
+
+/// The first two numbers of a version.
+fn version_of(text: &str) -> (u32, u32) {
+    let mut numbers = text.split(|c: char| !c.is_ascii_digit()).filter_map(|part| part.parse().ok());
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+}
+
+fn expect_datacenter(session: &Session, wanted: Option<&str>) -> Result<(), OpenError> {
+    let Some(wanted) = wanted else { return Ok(()) };
+    let state = session.get_cluster_state();
+    let found: BTreeSet<String> = state.get_nodes_info().iter().filter_map(|node| node.datacenter.clone()).collect();
+    if found.contains(wanted) {
+        return Ok(());
+    }
+    Err(OpenError::Datacenter { wanted: wanted.to_owned(), found: found.into_iter().collect() })
+}
+
+/// Uses the keyspace, after checking that it is there and that the consistency does for its copies.
+pub(super) async fn use_keyspace(session: &Session, config: &ScyllaConfig) -> Result<(), OpenError> {
+    const READ: &str = "SELECT replication FROM system_schema.keyspaces WHERE keyspace_name = ?";
+    let answer = session.query_unpaged(READ, (config.keyspace.as_str(),)).await.map_err(|e| away(&e))?;
+    let rows = answer.into_rows_result().map_err(|e| refused(&e))?;
+    let row: Option<(HashMap<String, String>,)> = rows.maybe_first_row().map_err(|e| refused(&e))?;
+    let Some((replication,)) = row else { return Err(OpenError::Keyspace { keyspace: config.keyspace.clone() }) };
+    config.consistency.suits(&copies(&replication))?;
+    session.use_keyspace(config.keyspace.as_str(), true).await.map_err(|e| refused(&e))
+}
+
+/// Copies by data centre.
+fn copies(replication: &HashMap<String, String>) -> Vec<(String, u32)> {
+    let mut copies: Vec<(String, u32)> = replication
+        .iter()
+        .filter(|(name, _)| *name != "class")
+        // `3/1` are three copies of which one is transient.
+        .filter_map(|(name, text)| Some((name.clone(), text.split('/').next()?.parse().ok()?)))
+        .collect();
+    copies.sort();
+    copies
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_and_writes_must_meet() {
+        let one = [("a".to_owned(), 1)];
+        let three = [("a".to_owned(), 3)];
+        let two_places = [("a".to_owned(), 3), ("b".to_owned(), 3)];
+        use ConsistencyLevel::{All, LocalQuorum, One, Quorum};
+        assert!(One.suits(&one).is_ok() && LocalQuorum.suits(&three).is_ok() && Quorum.suits(&two_places).is_ok());
+        assert!(All.suits(&two_places).is_ok());
+        for (level, copies) in [(One, &three[..]), (One, &two_places), (LocalQuorum, &two_places)] {
+            let told = level.suits(copies).unwrap_err().to_string();
+            assert!(told.contains("use "), "{told}");
+        }
+    }
+
+    #[test]
+    fn versions_are_compared_by_number() {
+        assert!(version_of("5.0.9") > (4, 0) && version_of("2025.4.0~rc1") > (5, 2) && version_of("3.11.2") < (4, 0));
+    }
+}

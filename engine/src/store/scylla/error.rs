@@ -1,0 +1,75 @@
+//! What went wrong at the server, sorted by what is done next.
+
+use scylla::errors::{DbError, ExecutionError, IntoRowsResultError, PrepareError, RequestAttemptError, RowsError};
+
+use crate::store::StoreError;
+
+/// How a request ended that did not succeed.
+#[derive(Debug)]
+pub(super) enum Failed {
+    /// Nobody knows whether it was done, or the server is away: the identical request again.
+    Unknown(String),
+    /// The server will never take it: nothing was done.
+    Never(StoreError),
+}
+
+/// Only what the server found wrong with the request itself is known not to have been done. Everything else may have been: the error
+/// is that of the last node tried, and an earlier one may have taken it.
+pub(super) fn judge(error: &ExecutionError) -> Failed {
+    match error {
+        ExecutionError::BadQuery(bad) => Failed::Never(StoreError::Bug(bad.to_string())),
+        ExecutionError::LastAttemptError(attempt) => judge_attempt(attempt),
+        other => Failed::Unknown(other.to_string()),
+    }
+}
+
+fn judge_attempt(attempt: &RequestAttemptError) -> Failed {
+    let text = attempt.to_string();
+    match attempt {
+        RequestAttemptError::SerializationError(_) | RequestAttemptError::CqlRequestSerialization(_) => {
+            Failed::Never(StoreError::Bug(text))
+        }
+        RequestAttemptError::DbError(DbError::SyntaxError | DbError::Invalid | DbError::FunctionFailure { .. }, _) => {
+            Failed::Never(StoreError::Bug(text))
+        }
+        RequestAttemptError::DbError(DbError::Unauthorized, _) => {
+            Failed::Never(StoreError::Unavailable(format!("the server refuses the credentials in use: {text}")))
+        }
+        _ => Failed::Unknown(text),
+    }
+}
+
+/// A statement that the server does not compile: the tables are not those of this version.
+pub(super) fn not_prepared(error: &PrepareError) -> StoreError {
+    StoreError::Unavailable(format!("a statement could not be prepared: {error}"))
+}
+
+/// An answer of another shape than was asked for.
+pub(super) fn no_rows(error: &IntoRowsResultError) -> StoreError {
+    StoreError::Bug(format!("an answer without rows: {error}"))
+}
+
+/// A row of other types than this version writes.
+pub(super) fn unreadable(error: impl std::fmt::Display) -> StoreError {
+    StoreError::Damaged(format!("a row cannot be read: {error}"))
+}
+
+/// As [`unreadable`], for a whole page.
+pub(super) fn unreadable_rows(error: &RowsError) -> StoreError {
+    unreadable(error)
+}
+
+/// A value that this version never wrote.
+pub(super) fn damaged(what: impl std::fmt::Display) -> StoreError {
+    StoreError::Damaged(what.to_string())
+}
+
+/// Shorthand for a refusal that says what to do.
+pub(super) fn conflict<T>(text: impl Into<String>) -> Result<T, StoreError> {
+    Err(StoreError::Conflict(text.into()))
+}
+
+/// What the store says once it is closed.
+pub(super) fn closed() -> StoreError {
+    StoreError::Unavailable("the ledger is closed".to_owned())
+}

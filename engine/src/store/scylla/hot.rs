@@ -1,0 +1,222 @@
+//! A campaign that is being worked on: its head, and the counts of all its segments.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::time::Duration;
+
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+use parking_lot::Mutex;
+
+use super::campaigns::{self, Stored};
+use super::cql::Cql;
+use super::summary::{self, Summary, SummaryRow};
+use crate::domain::ids::{CampaignKey, ImportId, LineKey, SEGMENT_LEN, TenantId};
+use crate::domain::stage::End;
+use crate::domain::tally::Tally;
+use crate::store::{Counts, StoreError, StoreResult};
+
+/// Partitions named in one read of counts, and such reads under way at once.
+const SEGMENTS_A_READ: usize = 64;
+const READS: usize = 4;
+
+/// What the ledger needs to know of a campaign all the time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Head {
+    /// Of the record. Imports and the seal leave it as it is, and move `next_seq` or `sealed` instead.
+    version: u64,
+    pub(super) sealed: bool,
+    pub(super) end: Option<End>,
+    /// See [`Stored::end_version`].
+    pub(super) end_version: u64,
+    pub(super) recipients: u64,
+    pub(super) next_seq: u32,
+    /// Its policy sends again what stays in doubt.
+    pub(super) resends: bool,
+}
+
+impl From<&Stored> for Head {
+    fn from(stored: &Stored) -> Self {
+        let campaign = &stored.record;
+        Self {
+            version: campaign.version,
+            sealed: campaign.sealed.is_some(),
+            end: campaign.end,
+            end_version: stored.end_version,
+            recipients: campaign.recipients,
+            next_seq: campaign.next_seq,
+            resends: campaign.settings.policy.resends(),
+        }
+    }
+}
+
+/// One campaign.
+#[derive(Debug)]
+pub(super) struct Hot {
+    pub(super) key: CampaignKey,
+    tenant: TenantId,
+    /// Shared by batches, taken alone by whatever changes the head: none of them overlap.
+    pub(super) gate: tokio::sync::RwLock<()>,
+    /// One chunk, or the seal, at a time.
+    pub(super) list: tokio::sync::Mutex<()>,
+    sealing: AtomicBool,
+    /// A decision about the record has no known outcome: the head must be read again.
+    stale: AtomicBool,
+    head: Mutex<Head>,
+    segments: Mutex<BTreeMap<u32, Summary>>,
+    /// Lines that are known to have been used.
+    pub(super) lines: Mutex<Vec<LineKey>>,
+    /// Ids of its imports by number, as far as they are known; they never change.
+    pub(super) imports: Mutex<Vec<ImportId>>,
+}
+
+impl Hot {
+    /// Reads the head and all counts.
+    pub(super) async fn load(cql: &Cql, key: CampaignKey) -> StoreResult<Self> {
+        let campaign = campaigns::stored(cql, key).await?;
+        let this = Self {
+            key,
+            tenant: campaign.record.tenant.clone(),
+            gate: tokio::sync::RwLock::default(),
+            list: tokio::sync::Mutex::default(),
+            sealing: AtomicBool::new(false),
+            stale: AtomicBool::new(false),
+            head: Mutex::new(Head::from(&campaign)),
+            segments: Mutex::default(),
+            lines: Mutex::default(),
+            imports: Mutex::default(),
+        };
+        if campaign.record.sealed.is_some() {
+            let segments = read_summaries(cql, &campaign).await?;
+            *this.segments.lock() = segments;
+        }
+        Ok(this)
+    }
+
+    /// The key of a segment's partition.
+    pub(super) fn partition(&self, segment: u32) -> (String, i32, i32) {
+        partition(&self.tenant, self.key, segment)
+    }
+
+    /// Its list is being sealed and takes no more recipients.
+    pub(super) fn is_sealing(&self) -> bool {
+        self.sealing.load(Acquire)
+    }
+
+    /// Says that the list is being sealed, as long as the answer lives.
+    pub(super) fn begin_sealing(&self) -> Sealing<'_> {
+        self.sealing.store(true, Release);
+        Sealing(self)
+    }
+
+    /// The list to oneself, between two chunks.
+    pub(super) async fn turn(&self, patience: Duration) -> StoreResult<tokio::sync::MutexGuard<'_, ()>> {
+        let waited = tokio::time::timeout(patience, self.list.lock()).await;
+        waited.map_err(|_| StoreError::Unavailable("the campaign's list is being written: try again".to_owned()))
+    }
+
+    pub(super) fn head(&self) -> Head {
+        *self.head.lock()
+    }
+
+    /// The head may not be what is stored.
+    pub(super) fn doubt_head(&self) {
+        self.stale.store(true, Release);
+    }
+
+    /// Reads the head again if it is in doubt.
+    pub(super) async fn refresh(&self, cql: &Cql) -> StoreResult<()> {
+        if self.stale.load(Acquire) {
+            self.set_head(&campaigns::stored(cql, self.key).await?);
+            self.stale.store(false, Release);
+        }
+        Ok(())
+    }
+
+    /// Takes a record's head, unless what is held is of a later moment: records are read beside what changes them.
+    /// Where the campaign has ended meanwhile, the counts follow before anybody sees the head.
+    pub(super) fn set_head(&self, campaign: &Stored) {
+        let (mut held, read) = (self.head.lock(), Head::from(campaign));
+        let moment = |head: &Head| (head.version, head.sealed, head.next_seq);
+        if moment(&read) >= moment(&held) {
+            if read.end_version != held.end_version {
+                self.segments.lock().values_mut().for_each(|summary| summary.end_with(read.end_version));
+            }
+            *held = read;
+        }
+    }
+
+    /// All segments of a list that was sealed now.
+    pub(super) fn set_segments(&self, segments: BTreeMap<u32, Summary>) {
+        *self.segments.lock() = segments;
+    }
+
+    /// One segment's counts; `None`: it has no recipients.
+    pub(super) fn segment(&self, number: u32) -> Option<Summary> {
+        self.segments.lock().get(&number).cloned()
+    }
+
+    /// Numbers of the segments from one on that pass.
+    pub(super) fn segments(&self, from: u32, wanted: impl Fn(&Summary) -> bool) -> Vec<u32> {
+        self.segments.lock().range(from..).filter(|(_, summary)| wanted(summary)).map(|(number, _)| *number).collect()
+    }
+
+    /// The earliest of something over all segments.
+    pub(super) fn earliest<T: Ord>(&self, of: impl Fn(&Summary) -> Option<T>) -> Option<T> {
+        self.segments.lock().values().filter_map(of).min()
+    }
+
+    /// Publishes a segment's counts; every publication has a number of its own.
+    pub(super) fn publish(&self, number: u32, summary: &Summary, revision: &AtomicU64) {
+        let mut summary = summary.clone();
+        let head = self.head.lock();
+        summary.end_with(head.end_version);
+        let mut segments = self.segments.lock();
+        segments.insert(number, summary);
+        revision.fetch_add(1, Relaxed);
+    }
+
+    /// The campaign's counts. The number is taken before they are: they are at least that new.
+    pub(super) fn counts(&self, revision: &AtomicU64) -> Counts {
+        let (revision, head) = (revision.load(Acquire), self.head());
+        if !head.sealed {
+            return Counts { tally: Tally::untouched(head.recipients, head.end), revision, ..Counts::default() };
+        }
+        let (counts, failures) = summary::sum(self.segments.lock().values());
+        Counts { tally: summary::ended(&counts, head.end), failures, revision }
+    }
+}
+
+/// A seal under way.
+pub(super) struct Sealing<'h>(&'h Hot);
+
+impl Drop for Sealing<'_> {
+    fn drop(&mut self) {
+        self.0.sealing.store(false, Release);
+    }
+}
+
+/// The key of a segment's partition.
+pub(super) fn partition(tenant: &TenantId, key: CampaignKey, segment: u32) -> (String, i32, i32) {
+    (tenant.as_str().to_owned(), key.0.cast_signed(), segment.cast_signed())
+}
+
+/// The counts of all segments of a sealed campaign.
+pub(super) async fn read_summaries(cql: &Cql, stored: &Stored) -> StoreResult<BTreeMap<u32, Summary>> {
+    let campaign = &stored.record;
+    let numbers: Vec<i32> = (0..campaign.next_seq.div_ceil(SEGMENT_LEN)).map(u32::cast_signed).collect();
+    let (tenant, key) = (campaign.tenant.as_str(), campaign.key.0.cast_signed());
+    let some: Vec<Vec<i32>> = numbers.chunks(SEGMENTS_A_READ).map(<[i32]>::to_vec).collect();
+    let reads = some
+        .into_iter()
+        .map(|some| async move { cql.rows::<SummaryRow>(&cql.st.segment_tallies, (tenant, key, some)).await });
+    let rows: Vec<Vec<SummaryRow>> = stream::iter(reads).buffer_unordered(READS).try_collect().await?;
+    let mut segments = BTreeMap::new();
+    for (number, tally, failures) in rows.into_iter().flatten() {
+        if let Some(tally) = tally {
+            let summary = Summary::of_cells(&tally, failures.unwrap_or_default(), stored.end_version)?;
+            segments.insert(number.cast_unsigned(), summary);
+        }
+    }
+    Ok(segments)
+}

@@ -1,0 +1,352 @@
+//! Imports: chunks of recipients, appended in order, safe to repeat.
+//!
+//! First the recipients, at places behind the list's end where nobody looks; then, in one batch of the campaign's partition, the
+//! list's new end, the import's counts and the chunk. What a crash leaves behind the end is overwritten by the next chunk: all
+//! columns are always written.
+
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+
+use super::cache::Cache;
+use super::campaigns;
+use super::cql::{Cql, Unit};
+use super::error::{conflict, damaged};
+use super::hot::Hot;
+use crate::domain::campaign::{Campaign, CampaignState};
+use crate::domain::ids::{CampaignKey, ImportId, SEGMENT_LEN};
+use crate::domain::time::UnixMillis;
+use crate::store::paging;
+use crate::store::{
+    ChunkStored, ImportChunk, ImportRecord, ImportRules, Page, Paged, RefusedRow, StoreError, StoreResult,
+};
+
+/// Most places of a campaign: `seq` is an `int`.
+const PLACES_MAX: u32 = i32::MAX as u32;
+
+/// Refused rows of one partition.
+const REFUSED_A_BUCKET: u64 = 8_192;
+
+/// Batches of one chunk under way at once.
+const WRITES: usize = 8;
+
+/// `(number, id, next_row, stored, refused, duplicates, created_at, updated_at)`.
+#[rustfmt::skip]
+type ImportRow = (
+    i64, Option<String>, Option<i64>, Option<i64>, Option<i64>, Option<i64>, Option<i64>, Option<i64>,
+);
+
+/// `(number, import, row, field, reason, first import, first row)`.
+#[rustfmt::skip]
+type RefusedRecord = (
+    i64, Option<String>, Option<i64>, Option<String>, Option<String>, Option<String>, Option<i64>,
+);
+
+/// An import as it is stored.
+#[derive(Debug, Clone)]
+pub(super) struct Import {
+    pub(super) number: i32,
+    pub(super) record: ImportRecord,
+}
+
+/// The partition of a refused row.
+#[allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap)] // a campaign has fewer than 2^31 places
+pub(super) fn refused_bucket(number: u64) -> i32 {
+    (number / REFUSED_A_BUCKET) as i32
+}
+
+fn millis(at: Option<i64>) -> UnixMillis {
+    UnixMillis(at.unwrap_or_default())
+}
+
+fn count(number: Option<i64>) -> u64 {
+    number.map_or(0, i64::unsigned_abs)
+}
+
+/// All imports, in order of their first chunk; duplicates that the seal found count as refused.
+pub(super) async fn all(cql: &Cql, campaign: &Campaign) -> StoreResult<Vec<Import>> {
+    let rows: Vec<ImportRow> = cql.rows(&cql.st.imports, (campaign.key.0.cast_signed(),)).await?;
+    rows.into_iter()
+        .map(|(number, id, next_row, stored, refused, duplicates, created_at, updated_at)| {
+            let duplicates = campaign.sealed.as_ref().map_or(0, |_| count(duplicates));
+            let record = ImportRecord {
+                id: ImportId::new(&id.unwrap_or_default()).map_err(damaged)?,
+                next_row: count(next_row),
+                stored: count(stored).saturating_sub(duplicates),
+                refused: count(refused) + duplicates,
+                created_at: millis(created_at),
+                updated_at: millis(updated_at),
+            };
+            Ok(Import { number: i32::try_from(number).map_err(damaged)?, record })
+        })
+        .collect()
+}
+
+/// Ids of a campaign's imports by number, of all up to this one. They are read when one is asked for that is not known.
+pub(super) async fn names(cql: &Cql, hot: &Hot, up_to: Option<i32>) -> StoreResult<Vec<ImportId>> {
+    let known = hot.imports.lock().clone();
+    let Some(up_to) = up_to.and_then(|number| usize::try_from(number).ok()).filter(|number| *number >= known.len())
+    else {
+        return Ok(known);
+    };
+    let campaign = campaigns::by_key(cql, hot.key).await?;
+    let read: Vec<ImportId> = all(cql, &campaign).await?.into_iter().map(|import| import.record.id).collect();
+    if up_to >= read.len() {
+        return Err(damaged("a recipient without its import"));
+    }
+    hot.imports.lock().clone_from(&read);
+    Ok(read)
+}
+
+/// Appends one chunk.
+pub(super) async fn append(cache: &Cache, chunk: &ImportChunk) -> StoreResult<ChunkStored> {
+    if chunk.recipients.len() + chunk.refused.len() != chunk.rows as usize {
+        let sorted = chunk.recipients.len() + chunk.refused.len();
+        return Err(StoreError::Bug(format!("a chunk of {} rows with {sorted} sorted", chunk.rows)));
+    }
+    let hot = cache.hot(chunk.campaign).await?;
+    let Ok(_turn) = hot.list.try_lock() else {
+        if hot.is_sealing() {
+            return conflict("the campaign's list is being sealed: it takes no more recipients");
+        }
+        let _turn = hot.list.lock().await;
+        return append_in_turn(cache, &hot, chunk).await;
+    };
+    append_in_turn(cache, &hot, chunk).await
+}
+
+async fn append_in_turn(cache: &Cache, hot: &Hot, chunk: &ImportChunk) -> StoreResult<ChunkStored> {
+    let cql = &cache.cql;
+    let campaign = campaigns::by_key(cql, chunk.campaign).await?;
+    expect_open(&campaign, chunk)?;
+    let imports = all(cql, &campaign).await?;
+    let found = imports.iter().find(|import| import.record.id == chunk.import).cloned();
+    let import = found.unwrap_or_else(|| Import {
+        number: i32::try_from(imports.len()).unwrap_or(i32::MAX),
+        record: ImportRecord {
+            id: chunk.import.clone(),
+            next_row: 0,
+            stored: 0,
+            refused: 0,
+            created_at: chunk.at,
+            updated_at: chunk.at,
+        },
+    });
+    let next_row = import.record.next_row;
+    if chunk.offset < next_row {
+        return repeated(cql, chunk, &import).await;
+    }
+    if chunk.offset > next_row {
+        return conflict(format!(
+            "import {} goes on at row {next_row}, not at row {}: send the rows between first",
+            chunk.import, chunk.offset
+        ));
+    }
+    let good = u32::try_from(chunk.recipients.len()).unwrap_or(u32::MAX);
+    let Some(end_seq) = campaign.next_seq.checked_add(good).filter(|end| *end < PLACES_MAX) else {
+        return conflict(format!(
+            "a campaign holds at most {PLACES_MAX} recipients: put the rest into another campaign"
+        ));
+    };
+    write_recipients(cache, hot, chunk, campaign.next_seq, import.number).await?;
+    let refused = refused_units(cql, chunk.campaign, campaign.refused, &chunk.refused);
+    stream::iter(refused).map(|unit| cql.write_unit(unit)).buffer_unordered(WRITES).try_collect::<()>().await?;
+    let (good, bad) = (u64::from(good), chunk.refused.len() as u64);
+    let stored = ChunkStored {
+        next_row: next_row + u64::from(chunk.rows),
+        repeated: false,
+        stored: import.record.stored + good,
+        refused: import.record.refused + bad,
+    };
+    let list = (campaign.recipients + good, campaign.refused + bad, end_seq);
+    let written = cql.write_unit(list_unit(cql, chunk, &import, &stored, list)).await;
+    match campaigns::stored(cql, chunk.campaign).await {
+        Ok(now) => hot.set_head(&now),
+        // What is held may be older than what is stored.
+        Err(_) => hot.doubt_head(),
+    }
+    written.map(|()| stored)
+}
+
+fn expect_open(campaign: &Campaign, chunk: &ImportChunk) -> StoreResult<()> {
+    if campaign.state != CampaignState::Draft || campaign.sealed.is_some() {
+        return conflict(format!(
+            "the campaign is {}{}: recipients can be added to a draft only; clone the campaign and import there",
+            campaign.state.name(),
+            if campaign.sealed.is_some() { " and its list is sealed" } else { "" }
+        ));
+    }
+    if ImportRules::of(campaign) != chunk.rules {
+        return conflict(
+            "the campaign's template, pool or region changed since this import was opened, so its rows were checked against old rules: \
+             open the import again and go on where it stands",
+        );
+    }
+    Ok(())
+}
+
+async fn write_recipients(
+    cache: &Cache,
+    hot: &Hot,
+    chunk: &ImportChunk,
+    from_seq: u32,
+    import: i32,
+) -> StoreResult<()> {
+    let cql = &cache.cql;
+    let mut units: Vec<Unit> = Vec::new();
+    let (mut bytes, mut of_segment) = (0, u32::MAX);
+    for (seq, recipient) in (from_seq..).zip(&chunk.recipients) {
+        let external_id = recipient.external_id.as_deref().unwrap_or_default();
+        let room = recipient.address.len() + external_id.len() + recipient.params.len() + 100;
+        if room > cache.limits.bytes_fail {
+            return conflict(format!(
+                "row {} has {room} bytes, a batch of this ledger at most {}: shorten its parameters, or raise [store.scylla] batch_kib_fail",
+                recipient.row, cache.limits.bytes_fail
+            ));
+        }
+        let full = units.last().is_none_or(|unit| unit.len() >= cache.limits.rows);
+        if full || seq / SEGMENT_LEN != of_segment || bytes + room > cache.limits.bytes {
+            units.push(Unit::new());
+            (bytes, of_segment) = (0, seq / SEGMENT_LEN);
+        }
+        bytes += room;
+        let (tenant, campaign, segment) = hot.partition(of_segment);
+        // No cell may be left as it was: see above. The empty text stands for no external id.
+        let values = (
+            recipient.address.to_string(),
+            external_id.to_owned(),
+            recipient.params.to_string(),
+            import,
+            recipient.row.cast_signed(),
+            false,
+            tenant,
+            campaign,
+            segment,
+            seq.cast_signed(),
+        );
+        if let Some(unit) = units.last_mut() {
+            unit.push(&cql.st.write_recipient, values);
+        }
+    }
+    stream::iter(units).map(|unit| cql.write_unit(unit)).buffer_unordered(WRITES).try_collect::<()>().await
+}
+
+/// Refused rows as batches; `from`: how many the campaign has already.
+pub(super) fn refused_units(cql: &Cql, campaign: CampaignKey, from: u64, rows: &[RefusedRow]) -> Vec<Unit> {
+    let mut units: Vec<(i32, Unit)> = Vec::new();
+    for (number, row) in (from..).zip(rows) {
+        let bucket = refused_bucket(number);
+        if units.last().is_none_or(|(of, unit)| *of != bucket || unit.len() >= 200) {
+            units.push((bucket, Unit::new()));
+        }
+        let (first_import, first_row) = match &row.duplicate_of {
+            Some((import, row)) => (import.to_string(), row.cast_signed()),
+            None => (String::new(), 0),
+        };
+        let values = (
+            row.import.to_string(),
+            row.row.cast_signed(),
+            row.field.to_string(),
+            row.reason.to_string(),
+            first_import,
+            first_row,
+            campaign.0.cast_signed(),
+            bucket,
+            number.cast_signed(),
+        );
+        if let Some((_, unit)) = units.last_mut() {
+            unit.push(&cql.st.write_refused, values);
+        }
+    }
+    units.into_iter().map(|(_, unit)| unit).collect()
+}
+
+fn list_unit(cql: &Cql, chunk: &ImportChunk, import: &Import, stored: &ChunkStored, list: (u64, u64, u32)) -> Unit {
+    let key = chunk.campaign.0.cast_signed();
+    let (recipients, refused, next_seq) = list;
+    let mut unit = Unit::new();
+    unit.push(&cql.st.write_list, (recipients.cast_signed(), refused.cast_signed(), i64::from(next_seq), key));
+    unit.push(
+        &cql.st.write_import,
+        (
+            chunk.import.to_string(),
+            stored.next_row.cast_signed(),
+            stored.stored.cast_signed(),
+            stored.refused.cast_signed(),
+            import.record.created_at.0,
+            chunk.at.0,
+            key,
+            i64::from(import.number),
+        ),
+    );
+    if chunk.rows > 0 {
+        unit.push(
+            &cql.st.write_chunk,
+            (
+                chunk.rows.cast_signed(),
+                chunk.digest.to_vec(),
+                stored.stored.cast_signed(),
+                stored.refused.cast_signed(),
+                key,
+                import.number,
+                chunk.offset.cast_signed(),
+            ),
+        );
+    }
+    unit
+}
+
+async fn repeated(cql: &Cql, chunk: &ImportChunk, import: &Import) -> StoreResult<ChunkStored> {
+    type ChunkRow = (Option<i32>, Option<Vec<u8>>, Option<i64>, Option<i64>);
+    let values = (chunk.campaign.0.cast_signed(), import.number, chunk.offset.cast_signed());
+    let row: Option<ChunkRow> = cql.row(&cql.st.chunk, values).await?;
+    match row {
+        Some((rows, Some(digest), stored, refused)) if digest == chunk.digest => Ok(ChunkStored {
+            next_row: chunk.offset + u64::from(rows.map_or(0, i32::unsigned_abs)),
+            repeated: true,
+            stored: count(stored),
+            refused: count(refused),
+        }),
+        Some((_, Some(_), ..)) => conflict(format!(
+            "rows from {} of import {} are stored with other content: an import is not changed, make a new campaign for a new list",
+            chunk.offset, chunk.import
+        )),
+        _ => conflict(format!(
+            "rows up to {} of import {} are stored, and no stored chunk begins at row {}: go on at row {}",
+            import.record.next_row, chunk.import, chunk.offset, import.record.next_row
+        )),
+    }
+}
+
+/// A page of refused rows, in order of refusal.
+pub(super) async fn refused_rows(cql: &Cql, key: CampaignKey, page: &Page) -> StoreResult<Paged<RefusedRow>> {
+    let campaign = campaigns::by_key(cql, key).await?;
+    let size = page.size.max(1);
+    let mut number = paging::number_after(page)?.map_or(0, |last| last.unsigned_abs() + 1);
+    let mut items = Vec::new();
+    // Rows behind the count are of a chunk that was not finished.
+    while items.len() <= size && number < campaign.refused {
+        let (bucket, room) = (refused_bucket(number), i32::try_from(size + 1 - items.len()).unwrap_or(i32::MAX));
+        let values = (key.0.cast_signed(), bucket, number.cast_signed(), room);
+        let rows: Vec<RefusedRecord> = cql.rows(&cql.st.refused, values).await?;
+        for (at, import, row, field, reason, first_import, first_row) in rows {
+            if at.cast_unsigned() >= campaign.refused {
+                break;
+            }
+            let import_of = |name: Option<String>| ImportId::new(&name.unwrap_or_default()).map_err(damaged);
+            let duplicate_of = match first_import.filter(|name| !name.is_empty()) {
+                Some(name) => Some((import_of(Some(name))?, count(first_row))),
+                None => None,
+            };
+            let refused = RefusedRow {
+                import: import_of(import)?,
+                row: count(row),
+                field: field.unwrap_or_default().into(),
+                reason: reason.unwrap_or_default().into(),
+                duplicate_of,
+            };
+            items.push((at, refused));
+        }
+        number = (u64::from(bucket.unsigned_abs()) + 1) * REFUSED_A_BUCKET;
+    }
+    let Paged { items, next } = paging::cut(items, size, |(number, _)| *number);
+    Ok(Paged { items: items.into_iter().map(|(_, row)| row).collect(), next })
+}

@@ -1,0 +1,130 @@
+//! Webhook entries kept for later features. Rows are never deleted: they expire, or are written once more with a second to live when
+//! newer ones need their room. Which are kept, and in what order, is held in memory: 32 bytes of each.
+
+use std::collections::{HashSet, VecDeque};
+
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
+use sha2::{Digest as _, Sha256};
+use tokio::sync::Mutex;
+
+use super::cql::Cql;
+use crate::domain::time::UnixMillis;
+use crate::store::{InboundEvent, StoreResult};
+
+/// Partitions.
+const BUCKETS: u64 = 64;
+
+/// How long an entry is kept at most, seconds.
+const KEPT: i32 = 30 * 86_400;
+
+/// How long one that gives way is still there, seconds.
+const GIVES_WAY: i32 = 1;
+
+/// Writes under way at once when entries give way.
+const WRITES: usize = 32;
+
+/// `(id, at)`.
+type IndexRow = (i64, Option<i64>);
+
+/// The inbound events of the keyspace; one call at a time.
+#[derive(Default)]
+pub(super) struct Inbound {
+    index: Mutex<Option<Index>>,
+}
+
+#[derive(Default)]
+struct Index {
+    ids: HashSet<u64>,
+    /// Oldest first.
+    order: VecDeque<(UnixMillis, u64)>,
+}
+
+impl Index {
+    async fn load(cql: &Cql) -> StoreResult<Self> {
+        let mut found: Vec<(UnixMillis, u64)> = Vec::new();
+        for bucket in 0..BUCKETS {
+            let rows: Vec<IndexRow> = cql.rows(&cql.st.inbound_index, (bucket_of(bucket),)).await?;
+            found.extend(rows.into_iter().filter_map(|(id, at)| Some((UnixMillis(at?), id.cast_unsigned()))));
+        }
+        found.sort_unstable();
+        Ok(Self { ids: found.iter().map(|(_, id)| *id).collect(), order: found.into() })
+    }
+
+    fn add(&mut self, at: UnixMillis, id: u64) {
+        self.ids.insert(id);
+        self.order.push_back((at, id));
+    }
+
+    fn forget_first(&mut self) {
+        if let Some((_, id)) = self.order.pop_front() {
+            self.ids.remove(&id);
+        }
+    }
+
+    /// Forgets what has expired by now.
+    fn expire(&mut self, now: UnixMillis) {
+        while self.order.front().is_some_and(|(at, _)| at.0.saturating_add(i64::from(KEPT) * 1_000) < now.0) {
+            self.forget_first();
+        }
+    }
+}
+
+#[allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap)] // below 64
+fn bucket_of(id: u64) -> i32 {
+    (id % BUCKETS) as i32
+}
+
+/// What makes two entries the same, as a number; one without an id of the provider's gets one of ours.
+fn identity(cql: &Cql, event: &InboundEvent) -> StoreResult<u64> {
+    let ours = if event.provider_id.is_empty() { format!("#{}", cql.stamps.next()?) } else { String::new() };
+    let mut sha = Sha256::new();
+    for text in [event.account.as_str(), &event.kind, &event.provider_id, &ours] {
+        sha.update((text.len() as u64).to_be_bytes());
+        sha.update(text);
+    }
+    let digest = sha.finalize();
+    let mut first = [0; 8];
+    first.copy_from_slice(&digest[..8]);
+    // Not negative, so that it is the same number in a bigint.
+    Ok(u64::from_be_bytes(first) >> 1)
+}
+
+impl Inbound {
+    /// Keeps events; one with a provider id that is kept already is not kept twice. Returns how many older ones gave way.
+    pub(super) async fn keep(&self, cql: &Cql, events: Vec<InboundEvent>, kept_max: u64) -> StoreResult<u64> {
+        let mut held = self.index.lock().await;
+        let index = match &mut *held {
+            Some(index) => index,
+            none => none.insert(Index::load(cql).await?),
+        };
+        for event in events {
+            index.expire(event.at);
+            let id = identity(cql, &event)?;
+            if index.ids.contains(&id) {
+                continue;
+            }
+            let (account, kind) = (event.account.as_str(), event.kind.as_ref());
+            let values = (
+                KEPT,
+                account,
+                kind,
+                event.provider_id.as_ref(),
+                event.body.as_ref(),
+                event.at.0,
+                bucket_of(id),
+                id.cast_signed(),
+            );
+            cql.write(&cql.st.write_inbound, values).await?;
+            index.add(event.at, id);
+        }
+        let kept_max = usize::try_from(kept_max).unwrap_or(usize::MAX);
+        let going = index.order.len().saturating_sub(kept_max);
+        let ids: Vec<(UnixMillis, u64)> = index.order.iter().take(going).copied().collect();
+        let writes = ids.into_iter().map(|(at, id)| async move {
+            cql.write(&cql.st.write_inbound, (GIVES_WAY, "", "", "", "", at.0, bucket_of(id), id.cast_signed())).await
+        });
+        stream::iter(writes).buffer_unordered(WRITES).try_collect::<()>().await?;
+        (0..going).for_each(|_| index.forget_first());
+        Ok(going as u64)
+    }
+}

@@ -1,0 +1,187 @@
+//! The ledger on ScyllaDB (or Cassandra, which speaks the same protocol): for more than one machine can carry.
+//!
+//! A call of [`Store::commit`](crate::store::Store::commit) goes through `contract` into the `cache`, which hands it to the `place` of
+//! each segment that it touches. There it is applied to the `segment` held in memory and becomes one batch of that segment's
+//! partition, messages (`row`) and counts (`summary`) together, sent through `cql` until its outcome is known. Imports, the seal,
+//! records, parked events and inbound events have files of their own. `statements` lists everything that is sent, `schema` the tables, `owner` says
+//! who may write, `stamps` with which timestamps.
+
+mod cache;
+mod campaigns;
+mod compact;
+mod config;
+mod connect;
+mod contract;
+mod cql;
+mod error;
+mod hot;
+mod imports;
+mod inbound;
+mod lines;
+mod messages;
+mod owner;
+mod parked;
+mod place;
+mod removal;
+mod requests;
+mod row;
+mod schema;
+mod seal;
+mod segment;
+mod stamps;
+mod statements;
+mod summary;
+mod templates;
+#[cfg(test)]
+mod tests;
+mod window;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use rand::RngExt as _;
+use scylla::client::session::Session;
+use tokio::sync::Semaphore;
+
+use self::cache::Cache;
+use self::cql::Cql;
+use self::inbound::Inbound;
+use self::owner::{Owner, RecordRow};
+use self::parked::Parked;
+use self::segment::BatchLimits;
+use self::stamps::Stamps;
+use self::statements::Statements;
+use crate::domain::time::Clock;
+use crate::store::StoreResult;
+
+pub use self::config::{ConsistencyLevel, Login, OpenError, ScyllaConfig, client_tls};
+pub use self::schema::{SCHEMA_VERSION, keyspace as keyspace_cql, tables as tables_cql};
+
+/// What the store did since it was opened, for measurements.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ScyllaCounters {
+    /// Batches of segments.
+    pub batches: u64,
+    /// Rows in them, the one with the segment's counts among them.
+    pub rows: u64,
+}
+
+/// The ledger in one keyspace.
+pub struct ScyllaStore {
+    cql: Arc<Cql>,
+    cache: Arc<Cache>,
+    parked: Parked,
+    inbound: Inbound,
+    sealing: tokio::sync::Mutex<()>,
+    secret: [u8; 32],
+}
+
+impl ScyllaStore {
+    /// Connects, checks everything and takes the keyspace. Waits for a lease's time when the engine before did not let it go.
+    ///
+    /// # Errors
+    /// [`OpenError`]: each says what to do.
+    pub async fn open(config: ScyllaConfig, clock: Clock) -> Result<Arc<Self>, OpenError> {
+        let session = connect::connect(&config).await?;
+        connect::use_keyspace(&session, &config).await?;
+        let Some(found) = schema::version(&session).await? else {
+            return Err(OpenError::Schema { keyspace: config.keyspace });
+        };
+        schema::expect_known(Some(found))?;
+        if found < SCHEMA_VERSION {
+            return Err(OpenError::Older { found, known: SCHEMA_VERSION });
+        }
+        let (level, serial) = (config.consistency.level(), config.consistency.serial());
+        let prepared = Statements::prepare(&session, level, serial).await;
+        let cql = Arc::new(Cql {
+            st: prepared.map_err(|error| OpenError::from(error::not_prepared(&error)))?,
+            session,
+            stamps: Stamps::new(clock.clone()),
+            clock,
+            level,
+            serial,
+            patience: config.patience,
+            permits: Semaphore::new(config.writes_in_flight_max.max(1)),
+            is_closed: AtomicBool::new(false),
+        });
+        let holder = format!("process {} ({:08x})", std::process::id(), rand::rng().random::<u32>());
+        let owner = Owner::take(&cql, holder, config.lease).await?;
+        tokio::spawn(owner.keep(Arc::clone(&cql)));
+        let secret = secret(&cql).await.map_err(OpenError::from)?;
+        removal::finish_all(&cql).await.map_err(OpenError::from)?;
+        let limits = BatchLimits {
+            rows: config.batch_rows_max.max(1),
+            bytes: config.batch_bytes_max,
+            bytes_fail: config.batch_bytes_fail,
+        };
+        let cache = Cache::new(Arc::clone(&cql), limits, config.segments_held_max.max(1));
+        Ok(Arc::new(Self {
+            cql,
+            cache: Arc::new(cache),
+            parked: Parked::default(),
+            inbound: Inbound::default(),
+            sealing: tokio::sync::Mutex::default(),
+            secret,
+        }))
+    }
+
+    /// What the store did since it was opened.
+    pub fn counters(&self) -> ScyllaCounters {
+        let (batches, rows) = self.cache.figures();
+        ScyllaCounters { batches, rows }
+    }
+}
+
+/// Makes keyspace (unless `replication` is `None`) and tables as far as they are missing, and writes the version; safe to run from
+/// several nodes at once. Returns the version found before.
+///
+/// # Errors
+/// [`OpenError`]: each says what to do.
+pub async fn apply_schema(config: &ScyllaConfig, replication: Option<u8>) -> Result<Option<u32>, OpenError> {
+    let session = connect::connect(config).await?;
+    if let Some(replication) = replication {
+        let made = session.query_unpaged(schema::patient(keyspace_cql(&config.keyspace, replication)), ()).await;
+        made.map_err(|error| OpenError::Refused { reason: error.to_string() })?;
+    }
+    connect::use_keyspace(&session, config).await?;
+    schema::apply(&session).await
+}
+
+/// The version of the tables in the keyspace; an error when it is not the one that this program needs.
+///
+/// # Errors
+/// [`OpenError`]: each says what to do.
+pub async fn check_schema(config: &ScyllaConfig) -> Result<u32, OpenError> {
+    let session: Session = connect::connect(config).await?;
+    connect::use_keyspace(&session, config).await?;
+    match schema::version(&session).await? {
+        None => Err(OpenError::Schema { keyspace: config.keyspace.clone() }),
+        Some(found) if found < SCHEMA_VERSION => Err(OpenError::Older { found, known: SCHEMA_VERSION }),
+        Some(found) => schema::expect_known(Some(found)).map(|()| found),
+    }
+}
+
+/// The installation's secret: whoever is first makes it.
+async fn secret(cql: &Cql) -> StoreResult<[u8; 32]> {
+    let read = || async {
+        let row: Option<RecordRow> = cql.decided_row(&cql.st.record, ("installation", "secret")).await?;
+        Ok::<_, crate::store::StoreError>(row.and_then(|(.., body)| body))
+    };
+    let hex = match read().await? {
+        Some(hex) => hex,
+        None => {
+            let fresh: [u8; 32] = rand::rng().random();
+            let hex: String = fresh.iter().map(|byte| format!("{byte:02x}")).collect();
+            let settled = || async { Ok(read().await?.map(|_| true)) };
+            cql.decide(&cql.st.claim, ("installation", "secret", 1_i64, 0_i64, hex.as_str()), settled).await?;
+            read().await?.unwrap_or_default()
+        }
+    };
+    let mut secret = [0; 32];
+    let damaged = || error::damaged("the installation secret is missing");
+    for (i, byte) in secret.iter_mut().enumerate() {
+        let digits = hex.get(2 * i..2 * i + 2).ok_or_else(damaged)?;
+        *byte = u8::from_str_radix(digits, 16).map_err(|_| damaged())?;
+    }
+    Ok(secret)
+}

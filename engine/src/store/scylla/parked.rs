@@ -1,0 +1,295 @@
+//! Events that nobody can place yet, and orphans.
+//!
+//! Rows are marked and expire, none is deleted. Which wait, and until when, is held in memory: a few bytes of each.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+
+use parking_lot::Mutex;
+use sha2::{Digest as _, Sha256};
+use tokio::sync::OnceCell;
+
+use super::cql::{Cql, Unit};
+use super::error::damaged;
+use crate::domain::ids::{AccountId, CampaignKey, MessageKey};
+use crate::domain::time::UnixMillis;
+use crate::store::paging;
+use crate::store::text::{Report, from_json, to_json};
+use crate::store::{Page, Paged, ParkedCounts, ParkedEvent, ParkedMove, StoreResult};
+
+/// Partitions of parked events.
+const BUCKETS: i32 = 64;
+
+/// How long after its deadline a parked row is kept, seconds.
+const PARKED_KEPT: i64 = 86_400;
+
+/// How long orphans are kept, seconds.
+const EVENTS_KEPT: i32 = 30 * 86_400;
+
+const WAITS: i8 = 0;
+const PLACED: i8 = 1;
+const ORPHANED: i8 = 2;
+
+/// `(id, account, sender, provider_id, campaign, seq, attempt, report, at, look_at, deadline)`.
+#[rustfmt::skip]
+type EventRow = (
+    i64, Option<String>, Option<String>, Option<String>, Option<i32>, Option<i32>, Option<i32>, Option<String>,
+    Option<i64>, Option<i64>, Option<i64>,
+);
+
+/// The parked events of the keyspace.
+#[derive(Default)]
+pub(super) struct Parked {
+    index: OnceCell<Mutex<Index>>,
+    /// One call at a time: what is written and what is held stay the same.
+    turn: tokio::sync::Mutex<()>,
+}
+
+#[derive(Default)]
+struct Index {
+    waiting: HashMap<u64, (UnixMillis, UnixMillis)>,
+    by_look: BTreeSet<(UnixMillis, u64)>,
+    by_age: BTreeSet<(UnixMillis, u64)>,
+    /// When each orphan expires.
+    orphans: VecDeque<UnixMillis>,
+}
+
+impl Index {
+    fn add(&mut self, id: u64, at: UnixMillis, look_at: UnixMillis) -> bool {
+        let new = self.remove(id).is_none();
+        self.waiting.insert(id, (at, look_at));
+        self.by_look.insert((look_at, id));
+        self.by_age.insert((at, id));
+        new
+    }
+
+    fn remove(&mut self, id: u64) -> Option<(UnixMillis, UnixMillis)> {
+        let (at, look_at) = self.waiting.remove(&id)?;
+        self.by_look.remove(&(look_at, id));
+        self.by_age.remove(&(at, id));
+        Some((at, look_at))
+    }
+}
+
+/// What makes two events the same, as a number: the events need no index of their own.
+fn identity(event: &ParkedEvent, what: &str) -> u64 {
+    let mut sha = Sha256::new();
+    let place = event.attempt.map(|(key, attempt)| format!("{}/{}/{attempt}", key.campaign.0, key.seq));
+    for text in [event.account.as_str(), &event.provider_id, what, place.as_deref().unwrap_or("-")] {
+        sha.update((text.len() as u64).to_be_bytes());
+        sha.update(text);
+    }
+    let digest = sha.finalize();
+    let mut first = [0; 8];
+    first.copy_from_slice(&digest[..8]);
+    // Not negative, so that it is the same number in a bigint.
+    u64::from_be_bytes(first) >> 1
+}
+
+#[allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap)] // below 64
+fn bucket(id: u64) -> i32 {
+    (id % BUCKETS.unsigned_abs() as u64) as i32
+}
+
+fn place_of(event: &ParkedEvent) -> (i32, i32, i32) {
+    match event.attempt {
+        Some((key, attempt)) => (key.campaign.0.cast_signed(), key.seq.cast_signed(), i32::from(attempt)),
+        None => (-1, -1, -1),
+    }
+}
+
+fn read(row: EventRow) -> StoreResult<ParkedEvent> {
+    let (id, account, sender, provider_id, campaign, seq, attempt, report, at, look_at, deadline) = row;
+    let attempt = match (campaign, seq, attempt.and_then(|attempt| u16::try_from(attempt).ok())) {
+        (Some(campaign), Some(seq), Some(attempt)) => {
+            let campaign = CampaignKey(campaign.cast_unsigned());
+            Some((MessageKey { campaign, seq: seq.cast_unsigned() }, attempt))
+        }
+        _ => None,
+    };
+    let millis = |at: Option<i64>| UnixMillis(at.unwrap_or_default());
+    Ok(ParkedEvent {
+        id: id.cast_unsigned(),
+        account: AccountId::new(&account.unwrap_or_default()).map_err(damaged)?,
+        sender: sender.filter(|sender| !sender.is_empty()).map(Into::into),
+        provider_id: provider_id.unwrap_or_default().into(),
+        attempt,
+        event: from_json::<Report>(&report.unwrap_or_default())?.event(),
+        at: millis(at),
+        look_at: millis(look_at),
+        deadline: millis(deadline),
+    })
+}
+
+impl Parked {
+    async fn index(&self, cql: &Cql) -> StoreResult<&Mutex<Index>> {
+        self.index.get_or_try_init(|| load(cql)).await
+    }
+
+    /// Keeps events; one that is parked already is not parked twice. Returns how many were new.
+    pub(super) async fn park(&self, cql: &Cql, events: Vec<ParkedEvent>) -> StoreResult<usize> {
+        let index = self.index(cql).await?;
+        let _turn = self.turn.lock().await;
+        let mut new: BTreeMap<u64, ParkedEvent> = BTreeMap::new();
+        for event in events {
+            let id = identity(&event, Report::of(&event.event)?.name());
+            if !index.lock().waiting.contains_key(&id) {
+                new.entry(id).or_insert(event);
+            }
+        }
+        for (id, event) in &new {
+            let wait = (event.deadline.0 - event.at.0) / 1_000 + PARKED_KEPT;
+            let (campaign, seq, attempt) = place_of(event);
+            let mut unit = Unit::new();
+            let values = (
+                i32::try_from(wait.max(PARKED_KEPT)).unwrap_or(EVENTS_KEPT),
+                event.account.to_string(),
+                // No column is left out: a row of the same number may be there, marked.
+                event.sender.as_deref().unwrap_or_default().to_owned(),
+                event.provider_id.to_string(),
+                campaign,
+                seq,
+                attempt,
+                to_json(&Report::of(&event.event)?)?,
+                event.at.0,
+                event.look_at.0,
+                event.deadline.0,
+                WAITS,
+                0_i64,
+                bucket(*id),
+                id.cast_signed(),
+            );
+            unit.push(&cql.st.write_parked, values);
+            cql.write_unit(unit).await?;
+            index.lock().add(*id, event.at, event.look_at);
+        }
+        Ok(new.len())
+    }
+
+    /// Parked events to look at again, earliest first.
+    pub(super) async fn due(&self, cql: &Cql, until: UnixMillis, limit: usize) -> StoreResult<Vec<ParkedEvent>> {
+        let ids: Vec<u64> = {
+            let index = self.index(cql).await?.lock();
+            index.by_look.range(..=(until, u64::MAX)).take(limit).map(|(_, id)| *id).collect()
+        };
+        let mut events = Vec::with_capacity(ids.len());
+        for id in ids {
+            match find(cql, id).await? {
+                Some(event) => events.push(event),
+                // It expired.
+                None => drop(self.index(cql).await?.lock().remove(id)),
+            }
+        }
+        Ok(events)
+    }
+
+    /// Moves parked events on; one that is not parked any more is passed over.
+    pub(super) async fn settle(&self, cql: &Cql, moves: Vec<(u64, ParkedMove)>) -> StoreResult<()> {
+        let index = self.index(cql).await?;
+        let _turn = self.turn.lock().await;
+        for (id, fate) in moves {
+            let Some((at, look_at)) = index.lock().waiting.get(&id).copied() else { continue };
+            let kept = i32::try_from(PARKED_KEPT).unwrap_or(EVENTS_KEPT);
+            match fate {
+                ParkedMove::LookAgain(look_at) => {
+                    mark(cql, id, EVENTS_KEPT, look_at, WAITS, 0).await?;
+                    index.lock().add(id, at, look_at);
+                }
+                ParkedMove::Placed => {
+                    mark(cql, id, kept, look_at, PLACED, 0).await?;
+                    index.lock().remove(id);
+                }
+                ParkedMove::Orphaned => {
+                    let Some(event) = find(cql, id).await? else { continue };
+                    // Marked first, with the orphan's number: what a crash leaves out is written again at the next start.
+                    let orphan = cql.stamps.next()?;
+                    mark(cql, id, EVENTS_KEPT, look_at, ORPHANED, orphan).await?;
+                    write_orphan(cql, orphan, &event).await?;
+                    let mut index = index.lock();
+                    index.remove(id);
+                    index.orphans.push_back(UnixMillis(cql.stamps.now() / 1_000 + i64::from(EVENTS_KEPT) * 1_000));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts, and the age of the oldest parked event.
+    pub(super) async fn counts(&self, cql: &Cql, now: UnixMillis) -> StoreResult<ParkedCounts> {
+        let mut index = self.index(cql).await?.lock();
+        let wall = UnixMillis(cql.stamps.now() / 1_000);
+        while index.orphans.front().is_some_and(|expires| *expires < wall) {
+            index.orphans.pop_front();
+        }
+        let oldest = index.by_age.first().map_or(std::time::Duration::ZERO, |(at, _)| now.since(*at));
+        Ok(ParkedCounts { parked: index.waiting.len() as u64, orphans: index.orphans.len() as u64, oldest })
+    }
+}
+
+async fn load(cql: &Cql) -> StoreResult<Mutex<Index>> {
+    type MarkRow = (i64, Option<i64>, Option<i64>, Option<i8>, Option<i64>);
+    let mut index = Index::default();
+    let mut orphans = Vec::new();
+    for bucket in 0..BUCKETS {
+        let rows: Vec<MarkRow> = cql.rows(&cql.st.parked_index, (bucket,)).await?;
+        for (id, at, look_at, mark, orphan) in rows {
+            let id = id.cast_unsigned();
+            match (mark, at, look_at, orphan) {
+                (Some(WAITS), Some(at), Some(look_at), _) => drop(index.add(id, UnixMillis(at), UnixMillis(look_at))),
+                (Some(ORPHANED), at, _, Some(orphan)) => orphans.push((orphan, id, at.is_some())),
+                _ => {}
+            }
+        }
+    }
+    orphans.sort_unstable();
+    for (orphan, id, is_whole) in orphans {
+        if is_whole && let Some(event) = find(cql, id).await? {
+            write_orphan(cql, orphan, &event).await?;
+        }
+        index.orphans.push_back(UnixMillis(orphan / 1_000 + i64::from(EVENTS_KEPT) * 1_000));
+    }
+    Ok(Mutex::new(index))
+}
+
+async fn find(cql: &Cql, id: u64) -> StoreResult<Option<ParkedEvent>> {
+    let row: Option<EventRow> = cql.row(&cql.st.parked, (bucket(id), id.cast_signed())).await?;
+    // What is left of a row that expired are its marks.
+    row.filter(|row| row.7.is_some()).map(read).transpose()
+}
+
+async fn mark(cql: &Cql, id: u64, kept: i32, look_at: UnixMillis, mark: i8, orphan: i64) -> StoreResult<()> {
+    cql.write(&cql.st.mark_parked, (kept, look_at.0, mark, orphan, bucket(id), id.cast_signed())).await
+}
+
+async fn write_orphan(cql: &Cql, id: i64, event: &ParkedEvent) -> StoreResult<()> {
+    let (campaign, seq, attempt) = place_of(event);
+    let values = (
+        EVENTS_KEPT,
+        event.sender.as_deref().unwrap_or_default(),
+        event.provider_id.as_ref(),
+        campaign,
+        seq,
+        attempt,
+        to_json(&Report::of(&event.event)?)?,
+        event.at.0,
+        event.look_at.0,
+        event.deadline.0,
+        event.account.as_str(),
+        id,
+    );
+    cql.write(&cql.st.write_orphan, values).await
+}
+
+/// A page of orphans of these accounts, newest first.
+pub(super) async fn orphans(cql: &Cql, accounts: &[AccountId], page: &Page) -> StoreResult<Paged<ParkedEvent>> {
+    let (size, before) = (page.size.max(1), paging::number_after(page)?.unwrap_or(i64::MAX));
+    let limit = i32::try_from(size.saturating_add(1)).unwrap_or(i32::MAX);
+    let mut items = Vec::new();
+    for account in accounts {
+        let rows: Vec<EventRow> = cql.rows(&cql.st.orphans, (account.as_str(), before, limit)).await?;
+        for row in rows {
+            items.push(read(row)?);
+        }
+    }
+    items.sort_by_key(|event| std::cmp::Reverse(event.id));
+    Ok(paging::cut(items, size, |event| event.id.cast_signed()))
+}

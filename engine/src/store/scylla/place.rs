@@ -1,0 +1,332 @@
+//! Where the calls about one segment wait, and the task that works them off: one batch of its partition at a time, in order; whatever
+//! comes meanwhile goes into the next.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+
+use super::cache::{Cache, PlaceKey};
+use super::cql::{Cql, Unit};
+use super::error::Failed;
+use super::hot::Hot;
+use super::segment::{Change, Segment};
+use crate::domain::time::Mono;
+use crate::store::{Entry, EntryResult, StoreError, StoreResult};
+
+/// The results of a call, with the positions that it gave.
+pub(super) type Results = Vec<(usize, EntryResult)>;
+
+/// Some entries of one commit, all of one segment, in order, with their positions in it.
+pub(super) struct Call {
+    entries: VecDeque<(usize, Entry)>,
+    results: Results,
+    reply: oneshot::Sender<Answer>,
+    asked_at: Mono,
+}
+
+/// What became of a call: the results so far, also where it failed. Of a call that failed they may not be durable.
+pub(super) type Answer = (Results, StoreResult<()>);
+
+impl Call {
+    /// A call and where its answer comes.
+    pub(super) fn new(entries: VecDeque<(usize, Entry)>, asked_at: Mono) -> (Self, oneshot::Receiver<Answer>) {
+        let (reply, answer) = oneshot::channel();
+        (Self { results: Vec::with_capacity(entries.len()), entries, reply, asked_at }, answer)
+    }
+
+    fn answer(self, answer: StoreResult<()>) {
+        // A caller that went away has its effect nevertheless.
+        let _ = self.reply.send((self.results, answer));
+    }
+
+    fn unknown(mut self) {
+        self.results.extend(self.entries.drain(..).map(|(at, _)| (at, EntryResult::Unknown)));
+        self.answer(Ok(()));
+    }
+}
+
+#[derive(Default)]
+struct Queue {
+    calls: VecDeque<Call>,
+    running: bool,
+    /// A batch is not known to be done although patience has ended: nothing more is taken in until it is.
+    stalled: Option<String>,
+}
+
+/// The place of one segment.
+pub(super) struct Place {
+    key: PlaceKey,
+    queue: Mutex<Queue>,
+    /// Held while a batch is made and written, and by whoever reads the partition as of one moment.
+    pub(super) segment: tokio::sync::Mutex<Option<Segment>>,
+    pub(super) touched: AtomicU64,
+    /// Intents that are durable, or may be, although their caller was told of a failure, by `seq`: whoever offers one of them again
+    /// gets it, once.
+    pub(super) unclaimed: Mutex<HashMap<u32, u16>>,
+}
+
+impl Place {
+    pub(super) fn new(key: PlaceKey) -> Self {
+        Self {
+            key,
+            queue: Mutex::default(),
+            segment: tokio::sync::Mutex::default(),
+            touched: AtomicU64::new(0),
+            unclaimed: Mutex::default(),
+        }
+    }
+
+    /// Takes a call in; its order among others is that of these calls of this function.
+    pub(super) fn enqueue(self: &Arc<Self>, cache: &Arc<Cache>, call: Call) {
+        let start = {
+            let mut queue = self.queue.lock();
+            if let Some(why) = &queue.stalled {
+                let why = why.clone();
+                drop(queue);
+                call.answer(Err(StoreError::Unavailable(why)));
+                return;
+            }
+            queue.calls.push_back(call);
+            !std::mem::replace(&mut queue.running, true)
+        };
+        if start {
+            let (place, cache) = (Arc::clone(self), Arc::clone(cache));
+            tokio::spawn(async move { place.run(&cache).await });
+        }
+    }
+
+    /// Nobody works here and nothing waits.
+    pub(super) fn is_idle(&self) -> bool {
+        !self.queue.lock().running
+    }
+
+    /// When the oldest call that waits was made.
+    pub(super) fn waiting_since(&self) -> Option<Mono> {
+        self.queue.lock().calls.front().map(|call| call.asked_at)
+    }
+
+    async fn run(&self, cache: &Arc<Cache>) {
+        // A panic must not leave a place at which calls wait for ever.
+        let _end = Ending { place: self };
+        loop {
+            {
+                let mut queue = self.queue.lock();
+                if queue.calls.is_empty() {
+                    queue.running = false;
+                    return;
+                }
+            }
+            self.work(cache).await;
+        }
+    }
+
+    async fn work(&self, cache: &Arc<Cache>) {
+        let mut held = self.segment.lock().await;
+        let hot = match cache.hot(self.key.0).await {
+            Ok(hot) => hot,
+            Err(StoreError::NotFound(_)) => {
+                *held = None;
+                return self.drain().into_iter().for_each(Call::unknown);
+            }
+            Err(error) => return self.refuse_waiting(&error),
+        };
+        let _shared = hot.gate.read().await;
+        let head = hot.head();
+        if !head.sealed || hot.segment(self.key.1).is_none() {
+            return self.drain().into_iter().for_each(Call::unknown);
+        }
+        if held.is_none() {
+            match cache.load(&hot, self.key.1).await {
+                Ok(segment) => *held = Some(segment),
+                Err(error) => return self.refuse_waiting(&error),
+            }
+        }
+        let Some(segment) = held.as_mut() else { return };
+        segment.end_with(head.end_version);
+        let mut change = segment.begin();
+        let calls = match self.apply(cache, segment, &mut change, &hot) {
+            Ok(calls) => calls,
+            Err((error, calls)) => {
+                *held = None;
+                calls.into_iter().for_each(|call| call.answer(Err(error.clone())));
+                return;
+            }
+        };
+        match self.commit(cache, &hot, segment, change, calls).await {
+            Ok(()) => {}
+            // Nothing was written, or nobody may write any more: only the rows know what is true.
+            Err(()) => *held = None,
+        }
+    }
+
+    /// Applies what waits, until one batch is full; returns the calls that are done with it. A call that is cut goes on in the next.
+    fn apply(
+        &self,
+        cache: &Cache,
+        segment: &Segment,
+        change: &mut Change,
+        hot: &Hot,
+    ) -> Result<Vec<Call>, (StoreError, Vec<Call>)> {
+        let end = hot.head().end;
+        let unclaimed = self.unclaimed.lock();
+        let mut done = Vec::new();
+        loop {
+            let Some(mut call) = self.queue.lock().calls.pop_front() else { return Ok(done) };
+            while !Segment::is_full(change, cache.limits) {
+                let Some((at, entry)) = call.entries.pop_front() else { break };
+                match segment.apply(change, &unclaimed, entry.key.seq, entry.event, end) {
+                    Ok(result) => call.results.push((at, result)),
+                    Err(error) => {
+                        done.push(call);
+                        return Err((error, done));
+                    }
+                }
+            }
+            if call.entries.is_empty() {
+                done.push(call);
+            } else {
+                self.queue.lock().calls.push_front(call);
+                return Ok(done);
+            }
+        }
+    }
+
+    async fn commit(
+        &self,
+        cache: &Arc<Cache>,
+        hot: &Hot,
+        segment: &mut Segment,
+        mut change: Change,
+        mut calls: Vec<Call>,
+    ) -> Result<(), ()> {
+        let written = match self.unit(cache, hot, segment, &mut change).await {
+            Ok(None) => Ok(()),
+            Ok(Some(unit)) => self.write(cache, &unit, &mut calls).await,
+            Err(error) => Err(error),
+        };
+        match written {
+            Ok(()) => {
+                segment.publish(change, &mut self.unclaimed.lock());
+                hot.publish(self.key.1, &segment.summary, &cache.revision);
+                calls.into_iter().for_each(|call| call.answer(Ok(())));
+                Ok(())
+            }
+            Err(error) => {
+                calls.into_iter().for_each(|call| call.answer(Err(error.clone())));
+                // The parts of a call that is cut are of one answer.
+                self.refuse_waiting(&error);
+                Err(())
+            }
+        }
+    }
+
+    async fn unit(
+        &self,
+        cache: &Cache,
+        hot: &Hot,
+        segment: &Segment,
+        change: &mut Change,
+    ) -> StoreResult<Option<Unit>> {
+        let Some(mut unit) = segment.unit(change, &cache.cql, hot)? else { return Ok(None) };
+        cache.note_lines(hot, &change.lines).await?;
+        cache.cql.stamp(&mut unit)?;
+        Ok(Some(unit))
+    }
+
+    /// Sends the batch, identical, until it is known to be done. Callers wait as long as patience lasts; the batch is not given up.
+    async fn write(&self, cache: &Arc<Cache>, unit: &Unit, calls: &mut Vec<Call>) -> StoreResult<()> {
+        let cql: &Cql = &cache.cql;
+        let begun = cql.clock.mono();
+        let (mut pause, mut stalled) = (None, None);
+        let outcome = loop {
+            let why = match cql.send(unit).await {
+                Ok(()) => break Ok(()),
+                Err(Failed::Never(error)) => break Err(error),
+                Err(Failed::Unknown(why)) => why,
+            };
+            if cql.expect_open().is_err() || cql.stamps.are_forbidden() {
+                break Err(StoreError::Unavailable(why));
+            }
+            if stalled.is_none() && cql.clock.mono().since(begun) >= cql.patience {
+                tracing::warn!(
+                    campaign = self.key.0.0,
+                    segment = self.key.1,
+                    why,
+                    "a batch is repeated until its outcome is known"
+                );
+                stalled = Some(Stalled::new(cache));
+                self.stall(calls, &why);
+            }
+            let rest: Duration = Cql::next_pause(pause);
+            pause = Some(rest);
+            tokio::time::sleep(rest).await;
+        };
+        if stalled.is_some() {
+            self.queue.lock().stalled = None;
+        }
+        if outcome.is_ok() {
+            cache.written(unit.len(), cql.clock.mono().since(begun));
+        }
+        outcome
+    }
+
+    /// Answers everybody that waits, and takes nothing more in.
+    fn stall(&self, calls: &mut Vec<Call>, why: &str) {
+        let waiting = {
+            let mut queue = self.queue.lock();
+            queue.stalled = Some(why.to_owned());
+            std::mem::take(&mut queue.calls)
+        };
+        let error = StoreError::Unavailable(why.to_owned());
+        calls.drain(..).chain(waiting).for_each(|call| call.answer(Err(error.clone())));
+    }
+
+    fn refuse_waiting(&self, error: &StoreError) {
+        self.drain().into_iter().for_each(|call| call.answer(Err(error.clone())));
+    }
+
+    fn drain(&self) -> VecDeque<Call> {
+        std::mem::take(&mut self.queue.lock().calls)
+    }
+}
+
+/// Counts a place whose batch is not known to be done.
+struct Stalled<'c>(&'c Cache);
+
+impl<'c> Stalled<'c> {
+    fn new(cache: &'c Cache) -> Self {
+        cache.stalled.fetch_add(1, Relaxed);
+        Self(cache)
+    }
+}
+
+impl Drop for Stalled<'_> {
+    fn drop(&mut self) {
+        self.0.stalled.fetch_sub(1, Relaxed);
+    }
+}
+
+struct Ending<'p> {
+    place: &'p Place,
+}
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let mut queue = self.place.queue.lock();
+            queue.running = false;
+            queue.stalled = None;
+            // Dropping the calls tells their callers.
+            queue.calls.clear();
+            drop(queue);
+            if let Ok(mut segment) = self.place.segment.try_lock() {
+                *segment = None;
+            }
+        }
+    }
+}
