@@ -18,13 +18,14 @@ use sluice_engine::domain::provider_kind::ProviderKind;
 use sluice_engine::domain::time::Clock;
 use sluice_engine::provider::{self, Credentials};
 use sluice_engine::store::Store;
-use sluice_engine::store::embedded::{EmbeddedConfig, EmbeddedStore};
+use sluice_engine::store::embedded::{self, EmbeddedConfig, EmbeddedStore};
+use sluice_engine::store::scylla::{self, ScyllaStore};
 use sluice_engine::{Engine, Stopped};
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::Verifier;
 use crate::certificate;
-use crate::config::{Account, Config, ProviderAccount, SyncMode};
+use crate::config::{Account, Config, ProviderAccount, StoreKind, SyncMode};
 use crate::grpc::{self, GrpcLimits, GrpcParts, ServerInfo};
 use crate::metrics as names;
 use crate::ops::{self, Machine, OpsPage};
@@ -55,7 +56,7 @@ pub async fn run(config: Config, options: ServeOptions) -> anyhow::Result<ExitCo
         print_addresses(&listeners)?;
     }
     let clock = Clock::system();
-    let store = open_store(&config, &clock)?;
+    let store = open_store(&config, &clock).await?;
     let engine = Engine::start(engine_config(&config)?, Arc::clone(&store), clock.clone())
         .await
         .context("the engine could not start from the ledger")?;
@@ -92,8 +93,14 @@ pub async fn run(config: Config, options: ServeOptions) -> anyhow::Result<ExitCo
         info: ServerInfo {
             version: env!("CARGO_PKG_VERSION"),
             node_id: "local".to_owned(),
-            store_kind: "embedded",
-            schema_version: sluice_engine::store::embedded::SCHEMA_VERSION,
+            store_kind: match config.store.kind {
+                StoreKind::Embedded => "embedded",
+                StoreKind::Scylla => "scylla",
+            },
+            schema_version: match config.store.kind {
+                StoreKind::Embedded => embedded::SCHEMA_VERSION,
+                StoreKind::Scylla => scylla::SCHEMA_VERSION,
+            },
         },
         tls: grpc_tls(&config)?,
         shutdown: stop_grpc.clone(),
@@ -162,7 +169,10 @@ fn print_addresses(listeners: &Listeners) -> anyhow::Result<()> {
     Ok(out.flush()?)
 }
 
-fn open_store(config: &Config, clock: &Clock) -> anyhow::Result<Arc<dyn Store>> {
+async fn open_store(config: &Config, clock: &Clock) -> anyhow::Result<Arc<dyn Store>> {
+    if config.store.kind == StoreKind::Scylla {
+        return Ok(ScyllaStore::open(config.store.scylla.config.clone(), clock.clone()).await?);
+    }
     let embedded = EmbeddedConfig {
         cache_mib: u32::try_from(config.store.cache_mib).unwrap_or(u32::MAX),
         synced: config.store.sync == SyncMode::Full,

@@ -11,6 +11,7 @@ pub mod grpc;
 pub mod listener;
 pub mod metrics;
 pub mod ops;
+pub mod schema;
 pub mod serve;
 pub mod telemetry;
 pub mod tls;

@@ -7,7 +7,7 @@ use clap::Parser as _;
 use sluice_api::assembly::{self, ServeOptions};
 use sluice_api::cli::failure::Exit;
 use sluice_api::cli::output::Console;
-use sluice_api::cli::{self, CheckArgs, Cli, ClientCommand, Command, ConfigCommand, ServeArgs};
+use sluice_api::cli::{self, CheckArgs, Cli, ClientCommand, Command, ConfigCommand, SchemaCommand, ServeArgs};
 use sluice_api::{config, telemetry};
 use tokio_util::sync::CancellationToken;
 
@@ -19,6 +19,7 @@ fn main() -> ExitCode {
     match &cli.command {
         Command::Serve(args) => serve(args),
         Command::Config(ConfigCommand::Check(args)) => check(args),
+        Command::Schema(command) => schema(command),
         Command::Client(command) => client(&cli, command),
     }
 }
@@ -53,6 +54,33 @@ fn check(args: &CheckArgs) -> ExitCode {
     }
     eprint!("{report}");
     Exit::Refused.into()
+}
+
+/// Prints, makes or checks the tables of a ledger on CQL.
+fn schema(command: &SchemaCommand) -> ExitCode {
+    let (SchemaCommand::Print(args) | SchemaCommand::Apply(args) | SchemaCommand::Check(args)) = command;
+    let report = config::check(&args.config);
+    let Some(config) = report.config else {
+        eprint!("{report}");
+        return Exit::Refused.into();
+    };
+    let scylla = config.store.scylla;
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail("the runtime could not be started", &error),
+    };
+    let done = match command {
+        SchemaCommand::Print(_) => {
+            print!("{}", sluice_api::schema::printed(&scylla));
+            Ok(())
+        }
+        SchemaCommand::Apply(_) => runtime.block_on(sluice_api::schema::apply(&scylla)).map(|told| println!("{told}")),
+        SchemaCommand::Check(_) => runtime.block_on(sluice_api::schema::check(&scylla)).map(|told| println!("{told}")),
+    };
+    match done {
+        Ok(()) => Exit::Ok.into(),
+        Err(error) => fail("the tables", &error),
+    }
 }
 
 fn client(cli: &Cli, command: &ClientCommand) -> ExitCode {

@@ -67,6 +67,9 @@ pub enum Command {
     /// Look at the server's configuration
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// The tables of a ledger on ScyllaDB or Cassandra
+    #[command(subcommand)]
+    Schema(SchemaCommand),
     /// What a client does.
     #[command(flatten)]
     Client(ClientCommand),
@@ -98,6 +101,17 @@ pub struct CheckArgs {
 #[derive(Debug, Clone, Subcommand)]
 pub enum ConfigCommand {
     /// Read it, say everything that is wrong with it, and do nothing else
+    Check(CheckArgs),
+}
+
+/// What to do about the tables.
+#[derive(Debug, Clone, Subcommand)]
+pub enum SchemaCommand {
+    /// Print the CQL that makes keyspace and tables, and do nothing else
+    Print(CheckArgs),
+    /// Make what is missing; safe to run again, and on several machines at once
+    Apply(CheckArgs),
+    /// Say whether the tables are those that this program needs; exits with 1 if they are not
     Check(CheckArgs),
 }
 

@@ -13,6 +13,7 @@ mod reader;
 mod report;
 mod secret;
 mod sections;
+mod store;
 #[cfg(test)]
 mod tests;
 
@@ -27,9 +28,10 @@ pub use accounts::{Account, MetaAccount, ProviderAccount, TwilioAccount};
 pub use report::{Kind, Place, Problem, Report};
 pub use secret::Secret;
 pub use sections::{
-    Campaigns, Grpc, InDoubt, Listen, Log, LogFormat, Metrics, Pacing, Provider, Retry, Shutdown, Store, SyncMode, Tls,
-    TlsFiles, Webhooks,
+    Campaigns, Grpc, InDoubt, Listen, Log, LogFormat, Metrics, Pacing, Provider, Retry, Shutdown, Tls, TlsFiles,
+    Webhooks,
 };
+pub use store::{Scylla, Store, StoreKind, SyncMode};
 
 use crate::auth::AuthConfig;
 use context::{Context, Key};
@@ -50,7 +52,7 @@ pub struct Config {
     pub listen: Listen,
     /// Certificates.
     pub tls: Tls,
-    /// The embedded store.
+    /// Where the ledger is.
     pub store: Store,
     /// Who may call.
     pub auth: AuthConfig,

@@ -96,41 +96,6 @@ impl TlsFiles {
     }
 }
 
-/// How a commit of the embedded store reaches the disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SyncMode {
-    /// Every commit survives a power cut.
-    Full,
-    /// Commits survive the end of the process, not always a power cut. Breaks the ledger-first promise then.
-    Normal,
-}
-
-/// The embedded store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Store {
-    /// Page cache.
-    pub cache_mib: usize,
-    /// Longest that a commit of few entries waits for company.
-    pub group_commit: Duration,
-    /// Most ledger entries of one commit.
-    pub group_commit_entries: usize,
-    /// How a commit reaches the disk.
-    pub sync: SyncMode,
-}
-
-impl Store {
-    pub(super) fn read(s: &mut Section<'_, '_>) -> Self {
-        Self {
-            cache_mib: s.count("cache_mib", 16, 4..=4_096),
-            group_commit: s.milliseconds("group_commit_ms", 8, 0..=100),
-            group_commit_entries: s.count("group_commit_entries", 4_096, 1..=65_536),
-            sync: s
-                .choice("sync", "full", &[("full", SyncMode::Full), ("normal", SyncMode::Normal)])
-                .unwrap_or(SyncMode::Full),
-        }
-    }
-}
-
 /// Limits of the gRPC front.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Grpc {
