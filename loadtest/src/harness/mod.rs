@@ -3,6 +3,7 @@
 //! ```text
 //! process  the `sluice` binary as a child: start, kill -9, SIGTERM, its CPU time and memory
 //! config   the configuration files of both sides
+//! cql      a real CQL server for the ledger
 //! people   generated recipients and CSV files of them
 //! client   a customer: lines, templates, campaigns, imports, waiting
 //! world    all of it together in a directory of its own
@@ -12,6 +13,7 @@
 
 pub mod client;
 pub mod config;
+pub mod cql;
 pub mod people;
 pub mod process;
 pub mod world;

@@ -3,6 +3,7 @@
 //! Each story is a file. Seeds are fixed and printed with what fails; the directory of a failed story is kept.
 
 mod bad_requests;
+mod cql;
 mod fooled;
 mod kills;
 mod operations;
