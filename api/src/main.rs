@@ -15,6 +15,9 @@ use tokio_util::sync::CancellationToken;
 const LAST_THREADS: Duration = Duration::from_millis(200);
 
 fn main() -> ExitCode {
+    // Two providers are linked, since the CQL driver asks for rustls with its defaults; whoever does not name one gets this. It is only
+    // refused when there is one already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let cli = Cli::parse();
     match &cli.command {
         Command::Serve(args) => serve(args),
