@@ -12,6 +12,7 @@ pub(crate) mod conformance;
 pub mod embedded;
 mod paging;
 pub mod record;
+mod rules;
 pub mod scylla;
 mod step;
 mod text;

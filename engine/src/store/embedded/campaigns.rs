@@ -5,7 +5,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, params_from_iter};
 
 use super::error::{Fail, Try, conflict};
 use super::ledger::Ledger;
-use super::requests::{self, Kind};
+use super::requests;
 use super::rows::{end_name, end_named, optional_text, row_ids, text};
 use super::tallies::{self, Segment, bind_segment, tally_columns, tally_sums, unsigned};
 use crate::domain::campaign::{Campaign, CampaignState, Sealed};
@@ -15,9 +15,10 @@ use crate::domain::stage::End;
 use crate::domain::tally::Tally;
 use crate::domain::time::UnixMillis;
 use crate::store::paging;
+use crate::store::rules::{self, Kind};
 use crate::store::step::SegmentCounts;
 use crate::store::text::{from_json, to_json};
-use crate::store::{CampaignFilter, Created, ImportRules, Page, Paged, StoreError};
+use crate::store::{CampaignFilter, Created, Page, Paged, StoreError};
 
 const COLUMNS: &str = "key, version, recipients, refused, next_seq, sealed_at, sealed_digest, ended_as, body";
 
@@ -64,7 +65,7 @@ pub(super) fn create(conn: &Connection, mut campaign: Campaign, request: Option<
     if let Some(made) = requests::made(conn, &tenant, request, Kind::Campaign)? {
         return match find(conn, "key = ?1", [made.key])? {
             Some(record) => Ok(Created { record, fresh: false }),
-            None => conflict(format!("this request_id made campaign {:?}, which has been deleted", made.id)),
+            None => Ok(rules::request_made_deleted(&made.id)?),
         };
     }
     if find(conn, "tenant = ?1 AND id = ?2", [tenant.as_str(), campaign.id.as_str()])?.is_some() {
@@ -90,22 +91,13 @@ pub(super) fn create(conn: &Connection, mut campaign: Campaign, request: Option<
     Ok(Created { record: by_key(conn, CampaignKey(key))?, fresh: true })
 }
 
-/// Fails unless the stored version is the one the caller saw.
-pub(super) fn expect_version(found: u64, expected: u64) -> Try<()> {
-    if found == expected { Ok(()) } else { Err(StoreError::Version { expected, found }.into()) }
-}
-
 /// Replaces what is not the store's own.
 pub(super) fn update(conn: &Connection, campaign: &Campaign) -> Try<Campaign> {
     let stored = by_key(conn, campaign.key)?;
     if (&stored.tenant, &stored.id) != (&campaign.tenant, &campaign.id) {
         return Err(missing());
     }
-    expect_version(stored.version, campaign.version)?;
-    // Rows that came meanwhile were checked against the rules that this would change.
-    if stored.next_seq != campaign.next_seq && ImportRules::of(&stored) != ImportRules::of(campaign) {
-        return Err(StoreError::Version { expected: campaign.version, found: stored.version }.into());
-    }
+    rules::expect_seen(&stored, campaign)?;
     conn.prepare_cached(
         "UPDATE campaign SET version = version + 1, state = ?2, pool = ?3, settled_at = ?4, body = ?5 WHERE key = ?1",
     )?

@@ -13,7 +13,8 @@ use super::rows::{optional_text, row_id, row_ids, text};
 use super::seal::scan_page;
 use super::tallies::unsigned;
 use crate::domain::ids::{CampaignKey, ImportId, MessageKey};
-use crate::store::{RefusedRow, StoreResult};
+use crate::store::StoreResult;
+use crate::store::rules;
 
 /// Duplicates that the writer moves at once.
 const MOVED_MAX: usize = 2_000;
@@ -224,14 +225,7 @@ fn refuse_some(conn: &Connection, campaign: CampaignKey, unique: Unique, duplica
     for duplicate in duplicates {
         let (number, import, row) = origin_of(duplicate.later)?;
         let (_, first_import, first_row) = origin_of(duplicate.first)?;
-        let reason = format!("the same as row {first_row} of import {first_import}");
-        refused.push(RefusedRow {
-            import,
-            row,
-            field: unique.column().into(),
-            reason: reason.into(),
-            duplicate_of: Some((first_import, first_row)),
-        });
+        refused.push(rules::duplicate(import, row, unique.column(), (first_import, first_row)));
         remove.execute([row_id(MessageKey { campaign, seq: duplicate.later })])?;
         count.execute((campaign.0, number))?;
     }

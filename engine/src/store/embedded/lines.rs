@@ -2,14 +2,14 @@
 
 use rusqlite::{Connection, OptionalExtension as _, Row};
 
-use super::campaigns::expect_version;
 use super::error::{Try, conflict};
-use super::requests::{self, Kind};
+use super::requests;
 use super::rows::text;
 use super::tallies::unsigned;
 use crate::domain::ids::{LineId, LineKey, PoolId, TenantId};
 use crate::domain::line::{Line, Pool};
 use crate::domain::time::UnixMillis;
+use crate::store::rules::{self, Kind};
 use crate::store::text::{from_json, to_json};
 use crate::store::{Created, LineFilter, StoreError};
 
@@ -92,7 +92,7 @@ pub(super) fn update(conn: &Connection, line: &Line) -> Try<Line> {
     if (&stored.tenant, &stored.id) != (&line.tenant, &line.id) {
         return Err(missing().into());
     }
-    expect_version(stored.version, line.version)?;
+    rules::expect_version(stored.version, line.version)?;
     expect_new_sender(conn, line, Some(line.key))?;
     join_pool(conn, line, line.updated_at)?;
     conn.execute(
@@ -102,15 +102,14 @@ pub(super) fn update(conn: &Connection, line: &Line) -> Try<Line> {
     by_key(conn, line.key)
 }
 
-/// Two lines with one identity would double its ceiling. The answer names the identity, not the other line: that may be
-/// another tenant's.
+/// Fails if another line sends as this one.
 fn expect_new_sender(conn: &Connection, line: &Line, own: Option<LineKey>) -> Try<()> {
     let other = conn
         .prepare_cached("SELECT key FROM line WHERE kind = ?1 AND sender = ?2")?
         .query_row([line.kind.as_str(), line.sender.text()], |row| row.get::<_, u32>(0))
         .optional()?;
     if other.is_some_and(|other| Some(LineKey(other)) != own) {
-        return Err(StoreError::Exists { what: "a line that sends as", id: line.sender.text().to_owned() }.into());
+        return Err(rules::sender_taken(line).into());
     }
     Ok(())
 }
@@ -118,24 +117,9 @@ fn expect_new_sender(conn: &Connection, line: &Line, own: Option<LineKey>) -> Tr
 /// The line's pool exists afterwards, and is of the line's kind.
 fn join_pool(conn: &Connection, line: &Line, now: UnixMillis) -> Try<()> {
     match find_pool(conn, &line.tenant, &line.pool)? {
-        Some(pool) if pool.kind != line.kind => conflict(format!(
-            "pool {} is of kind {}, the line is of kind {}: name another pool",
-            pool.id,
-            pool.kind.as_str(),
-            line.kind.as_str()
-        )),
-        Some(_) => Ok(()),
+        Some(pool) => Ok(rules::expect_joinable(&pool, line)?),
         None => {
-            let (tenant, id) = (line.tenant.clone(), line.pool.clone());
-            let pool = Pool {
-                tenant,
-                id,
-                version: 1,
-                description: String::new(),
-                kind: line.kind,
-                created_at: now,
-                updated_at: now,
-            };
+            let pool = rules::pool_of(line, now);
             conn.execute(
                 "INSERT INTO pool (tenant, id, version, kind, body) VALUES (?1, ?2, 1, ?3, ?4)",
                 (pool.tenant.as_str(), pool.id.as_str(), pool.kind.as_str(), to_json(&pool)?),
@@ -176,10 +160,7 @@ pub(super) fn pools(conn: &Connection, tenant: &TenantId) -> Try<Vec<Pool>> {
 /// Replaces a pool's record.
 pub(super) fn update_pool(conn: &Connection, changed: &Pool) -> Try<Pool> {
     let stored = pool(conn, &changed.tenant, &changed.id)?;
-    expect_version(stored.version, changed.version)?;
-    if stored.kind != changed.kind {
-        return conflict("a pool keeps its kind: make a new one");
-    }
+    rules::expect_same_pool(&stored, changed)?;
     conn.execute(
         "UPDATE pool SET version = version + 1, body = ?3 WHERE tenant = ?1 AND id = ?2",
         (changed.tenant.as_str(), changed.id.as_str(), to_json(changed)?),

@@ -14,6 +14,7 @@ use crate::domain::ids::{CampaignKey, ImportId, LineKey, MessageKey, SEGMENT_LEN
 use crate::domain::message::MessageState;
 use crate::domain::stage::{End, Shown, Stage};
 use crate::store::paging;
+use crate::store::rules;
 use crate::store::{MessageFilter, MessageRecord, Page, Paged, StoreError};
 
 /// Segments looked into for one page: half a million messages, about half a second. A page may come back short of its size,
@@ -52,15 +53,6 @@ pub(super) fn one(conn: &Connection, key: MessageKey) -> Try<MessageRecord> {
     let mut record = read(row, end)?;
     record.state.older = older(conn, row_id(key))?;
     Ok(record)
-}
-
-/// Whether a message is one of the filter's, but for what the statement filters already.
-fn matches(filter: &MessageFilter, record: &MessageRecord, end: Option<End>) -> bool {
-    (filter.shown.is_empty() || filter.shown.contains(&record.shown))
-        && filter.reached.is_none_or(|stage| record.state.reached >= stage)
-        && (!filter.conflict || record.state.conflict)
-        && (!filter.doubled || record.state.doubled)
-        && filter.failure_code.is_none_or(|code| record.state.facets(end).failure_code == Some(code))
 }
 
 /// A condition on a segment's counts without which none of its messages can be one of the filter's.
@@ -163,7 +155,7 @@ fn scan_segment(
         && let Some(row) = found.next()?
     {
         let mut record = read(row, head.end)?;
-        if matches(filter, &record, head.end) {
+        if rules::is_wanted(filter, &record, head.end) {
             if filter.all_attempts && record.state.newest.as_ref().is_some_and(|newest| newest.number > 1) {
                 record.state.older = older(conn, row_id(record.key))?;
             }

@@ -3,23 +3,17 @@
 use rusqlite::{Connection, OptionalExtension as _, Row};
 
 use super::campaigns;
-use super::error::{Try, conflict, damaged};
+use super::error::{Try, damaged};
 use super::rows::{optional_text, row_id, text};
 use super::tallies::unsigned;
-use crate::domain::campaign::CampaignState;
 use crate::domain::ids::{CampaignKey, ImportId, MessageKey};
 use crate::domain::time::UnixMillis;
 use crate::store::paging;
-use crate::store::{ChunkStored, ImportChunk, ImportRecord, ImportRules, Page, Paged, RefusedRow, StoreError};
+use crate::store::rules;
+use crate::store::{ChunkStored, ImportChunk, ImportRecord, Page, Paged, RefusedRow, StoreError};
 
 /// Most places of a campaign: the last `seq` stays free, so that "behind the last" can be written down.
 const PLACES_MAX: u32 = u32::MAX;
-
-struct Target {
-    recipients: u64,
-    refused: u64,
-    next_seq: u32,
-}
 
 struct Import {
     number: u32,
@@ -28,32 +22,17 @@ struct Import {
 
 /// Appends one chunk.
 pub(super) fn append(conn: &Connection, chunk: &ImportChunk) -> Try<ChunkStored> {
-    if chunk.recipients.len() + chunk.refused.len() != chunk.rows as usize {
-        let text =
-            format!("a chunk of {} rows with {} sorted", chunk.rows, chunk.recipients.len() + chunk.refused.len());
-        return Err(StoreError::Bug(text).into());
-    }
-    let target = open_target(conn, chunk)?;
+    rules::expect_whole(chunk)?;
+    let target = campaigns::by_key(conn, chunk.campaign)?;
+    rules::expect_open(&target, chunk)?;
     let import = match find_import(conn, chunk.campaign, &chunk.import)? {
         Some(import) => import,
         None => new_import(conn, chunk)?,
     };
-    let next_row = import.record.next_row;
-    if chunk.offset < next_row {
+    if !rules::goes_on(chunk, import.record.next_row)? {
         return repeated(conn, chunk, &import);
     }
-    if chunk.offset > next_row {
-        return conflict(format!(
-            "import {} goes on at row {next_row}, not at row {}: send the rows between first",
-            chunk.import, chunk.offset
-        ));
-    }
-    let good = u32::try_from(chunk.recipients.len()).unwrap_or(u32::MAX);
-    let Some(end_seq) = target.next_seq.checked_add(good).filter(|end| *end < PLACES_MAX) else {
-        return conflict(format!(
-            "a campaign holds at most {PLACES_MAX} recipients: put the rest into another campaign"
-        ));
-    };
+    let end_seq = rules::end_behind(target.next_seq, chunk, PLACES_MAX)?;
     let mut insert = conn.prepare_cached(
         "INSERT INTO recipient (id, address, external_id, params, import, row) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
     )?;
@@ -67,38 +46,13 @@ pub(super) fn append(conn: &Connection, chunk: &ImportChunk) -> Try<ChunkStored>
         insert.raw_execute()?;
     }
     refuse(conn, chunk.campaign, target.refused, &chunk.refused)?;
-    let (good, bad) = (u64::from(good), chunk.refused.len() as u64);
-    let stored = ChunkStored {
-        next_row: next_row + u64::from(chunk.rows),
-        repeated: false,
-        stored: import.record.stored + good,
-        refused: import.record.refused + bad,
-    };
+    let stored = rules::stored_with(&import.record, chunk);
+    let (good, bad) = (chunk.recipients.len() as u64, chunk.refused.len() as u64);
     conn.prepare_cached("UPDATE campaign SET recipients = ?2, refused = ?3, next_seq = ?4 WHERE key = ?1")?.execute(
         (chunk.campaign.0, (target.recipients + good).cast_signed(), (target.refused + bad).cast_signed(), end_seq),
     )?;
     note_chunk(conn, chunk, import.number, &stored)?;
     Ok(stored)
-}
-
-/// The counts of a campaign that may still take recipients of these rules.
-fn open_target(conn: &Connection, chunk: &ImportChunk) -> Try<Target> {
-    let campaign = campaigns::by_key(conn, chunk.campaign)?;
-    let (state, sealed) = (campaign.state, campaign.sealed.is_some());
-    if state != CampaignState::Draft || sealed {
-        return conflict(format!(
-            "the campaign is {}{}: recipients can be added to a draft only; clone the campaign and import there",
-            state.name(),
-            if sealed { " and its list is sealed" } else { "" }
-        ));
-    }
-    if ImportRules::of(&campaign) != chunk.rules {
-        return conflict(
-            "the campaign's template, pool or region changed since this import was opened, so its rows were checked against old rules: \
-             open the import again and go on where it stands",
-        );
-    }
-    Ok(Target { recipients: campaign.recipients, refused: campaign.refused, next_seq: campaign.next_seq })
 }
 
 fn repeated(conn: &Connection, chunk: &ImportChunk, import: &Import) -> Try<ChunkStored> {
@@ -118,17 +72,7 @@ fn repeated(conn: &Connection, chunk: &ImportChunk, import: &Import) -> Try<Chun
             Ok((row.get::<_, [u8; 32]>(0)?, stored))
         })
         .optional()?;
-    match first {
-        Some((digest, stored)) if digest == chunk.digest => Ok(stored),
-        Some(_) => conflict(format!(
-            "rows from {} of import {} are stored with other content: an import is not changed, make a new campaign for a new list",
-            chunk.offset, chunk.import
-        )),
-        None => conflict(format!(
-            "rows up to {} of import {} are stored, and no stored chunk begins at row {}: go on at row {}",
-            import.record.next_row, chunk.import, chunk.offset, import.record.next_row
-        )),
-    }
+    Ok(rules::repeated(chunk, import.record.next_row, first)?)
 }
 
 fn note_chunk(conn: &Connection, chunk: &ImportChunk, import: u32, stored: &ChunkStored) -> Try<()> {
@@ -191,9 +135,7 @@ fn new_import(conn: &Connection, chunk: &ImportChunk) -> Try<Import> {
          VALUES (?1, ?2, ?3, 0, 0, 0, ?4, ?4)",
         (chunk.campaign.0, number, chunk.import.as_str(), chunk.at.0),
     )?;
-    let (id, at) = (chunk.import.clone(), chunk.at);
-    let record = ImportRecord { id, next_row: 0, stored: 0, refused: 0, created_at: at, updated_at: at };
-    Ok(Import { number, record })
+    Ok(Import { number, record: rules::new_import(chunk) })
 }
 
 /// One import.

@@ -7,6 +7,7 @@ use super::error::Try;
 use super::ledger::Ledger;
 use super::rows::row_ids;
 use crate::domain::ids::{CampaignKey, SEGMENT_LEN};
+use crate::store::rules;
 
 /// Pages given back to the file system in one step: 8 MiB.
 const PAGES_FREED: u32 = 2_048;
@@ -14,7 +15,7 @@ const PAGES_FREED: u32 = 2_048;
 /// Takes the campaign out of sight; what belongs to it is removed by [`next_step`].
 pub(super) fn begin(ledger: &mut Ledger<'_>, key: CampaignKey, version: u64) -> Try<()> {
     let conn = ledger.conn();
-    campaigns::expect_version(campaigns::by_key(conn, key)?.version, version)?;
+    rules::expect_version(campaigns::by_key(conn, key)?.version, version)?;
     ledger.forget_campaign(key);
     conn.execute("INSERT INTO removal (campaign) VALUES (?1)", [key.0])?;
     conn.execute("DELETE FROM campaign WHERE key = ?1", [key.0])?;

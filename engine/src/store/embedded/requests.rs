@@ -2,26 +2,9 @@
 
 use rusqlite::{Connection, OptionalExtension as _};
 
-use super::error::{Try, conflict};
+use super::error::Try;
 use crate::domain::ids::TenantId;
-
-/// What a request made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    Campaign,
-    Line,
-    Template,
-}
-
-impl Kind {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Campaign => "campaign",
-            Self::Line => "line",
-            Self::Template => "template",
-        }
-    }
-}
+use crate::store::rules::{self, Kind};
 
 /// The record that a request made.
 #[derive(Debug)]
@@ -42,9 +25,7 @@ pub(super) fn made(conn: &Connection, tenant: &TenantId, request: Option<&str>, 
         })
         .optional()?;
     match found {
-        Some((found, made)) if found != kind.name() => {
-            conflict(format!("this request_id made the {found} {:?}; use a new one for each creation", made.id))
-        }
+        Some((found, made)) if found != kind.name() => Ok(rules::request_made(&found, &made.id)?),
         found => Ok(found.map(|(_, made)| made)),
     }
 }

@@ -9,16 +9,17 @@ use rusqlite::Connection;
 use sha2::{Digest as _, Sha256};
 
 use super::duplicates;
-use super::error::{Try, conflict, damaged};
+use super::error::{Try, damaged};
 use super::ledger::Ledger;
 use super::rows::{message_key, row_ids};
 use super::tallies::{self, Segment, bind_segment};
 use super::{EmbeddedStore, campaigns};
-use crate::domain::campaign::{Campaign, CampaignState};
+use crate::domain::campaign::Campaign;
 use crate::domain::ids::{CampaignKey, SEGMENT_LEN};
 use crate::domain::time::UnixMillis;
+use crate::store::StoreResult;
+use crate::store::rules;
 use crate::store::step::SegmentCounts;
-use crate::store::{StoreError, StoreResult};
 
 /// Hashes held at once: 32 MB.
 pub(super) const HASHES_MAX: usize = 4 << 20;
@@ -32,7 +33,7 @@ pub(super) async fn seal(store: &EmbeddedStore, key: CampaignKey, now: UnixMilli
     if campaign.sealed.is_some() {
         return Ok(campaign);
     }
-    expect_sealable(&campaign)?;
+    rules::expect_sealable(&campaign)?;
     // From here on the writer turns recipients away, or a chunk could slip in behind the scan.
     let held = Arc::new(());
     let (lists, hold) = (Arc::clone(&store.frozen), Arc::downgrade(&held));
@@ -58,17 +59,8 @@ pub(super) async fn seal_frozen(
     store.write(move |ledger| write_seal(ledger, key, now, &digest, &segments)).await
 }
 
-fn expect_sealable(campaign: &Campaign) -> StoreResult<()> {
-    let refused = match campaign.state {
-        CampaignState::Draft if campaign.recipients > 0 => return Ok(()),
-        CampaignState::Draft => "the campaign has no recipients: import some before starting it".to_owned(),
-        state => format!("only a draft's list can be sealed; the campaign is {}", state.name()),
-    };
-    Err(StoreError::Conflict(refused))
-}
-
 fn freeze(ledger: &mut Ledger<'_>, lists: &FrozenLists, key: CampaignKey, hold: Weak<()>) -> Try<()> {
-    expect_sealable(&campaigns::by_key(ledger.conn(), key)?)?;
+    rules::expect_sealable(&campaigns::by_key(ledger.conn(), key)?)?;
     let mut lists = lists.lock();
     lists.retain(|_, hold| hold.strong_count() > 0);
     lists.insert(key, hold);
@@ -78,7 +70,7 @@ fn freeze(ledger: &mut Ledger<'_>, lists: &FrozenLists, key: CampaignKey, hold: 
 /// Refuses recipients for a list that is being sealed.
 pub(super) fn expect_not_frozen(lists: &FrozenLists, key: CampaignKey) -> Try<()> {
     if lists.lock().get(&key).is_some_and(|hold| hold.strong_count() > 0) {
-        return conflict("the campaign's list is being sealed: it takes no more recipients");
+        return Ok(rules::being_sealed()?);
     }
     Ok(())
 }
@@ -142,11 +134,9 @@ fn write_seal(
 ) -> Try<Campaign> {
     let conn = ledger.conn();
     let campaign = campaigns::by_key(conn, key)?;
-    expect_sealable(&campaign)?;
+    rules::expect_sealable(&campaign)?;
     let counted: u64 = segments.iter().map(|recipients| u64::from(*recipients)).sum();
-    if counted != campaign.recipients {
-        return Err(damaged(format!("a list of {counted} recipients, counted as {}", campaign.recipients)));
-    }
+    rules::expect_counted(counted, campaign.recipients)?;
     let mut insert = conn.prepare(&tallies::insert_segment_sql())?;
     for (number, recipients) in (0_u32..).zip(segments).filter(|(_, recipients)| **recipients > 0) {
         let untried = u64::from(*recipients);

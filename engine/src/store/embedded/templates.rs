@@ -2,14 +2,14 @@
 
 use rusqlite::{Connection, Row};
 
-use super::campaigns::expect_version;
 use super::error::Try;
-use super::requests::{self, Kind};
+use super::requests;
 use super::rows::text;
 use super::tallies::unsigned;
 use crate::domain::ids::{TemplateId, TenantId};
 use crate::domain::time::UnixMillis;
 use crate::store::paging;
+use crate::store::rules::{self, Kind};
 use crate::store::{Page, Paged, StoreError, TemplateRecord};
 
 const COLUMNS: &str = "id, version, created_at, updated_at, definition";
@@ -54,7 +54,7 @@ pub(super) fn put(
         if stored == 0 && expected > 0 {
             return Err(StoreError::NotFound("template").into());
         }
-        expect_version(stored, expected)?;
+        rules::expect_version(stored, expected)?;
     }
     conn.execute(
         "INSERT INTO template (tenant, id, version, created_at, updated_at, definition) VALUES (?1, ?2, 1, ?3, ?4, ?5)

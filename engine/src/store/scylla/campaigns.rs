@@ -5,15 +5,16 @@ use std::collections::HashMap;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 
 use super::cql::Cql;
-use super::error::{conflict, damaged};
+use super::error::damaged;
 use super::owner::RecordRow;
-use super::requests::{self, Kind, Made, expect_version};
+use super::requests::{self, Made};
 use crate::domain::campaign::{Campaign, Sealed};
 use crate::domain::ids::{CampaignId, CampaignKey, TenantId};
 use crate::domain::stage::{End, Shown};
 use crate::domain::time::UnixMillis;
+use crate::store::rules::{self, Kind};
 use crate::store::text::{from_json, to_json};
-use crate::store::{CampaignFilter, Created, ImportRules, StoreError, StoreResult};
+use crate::store::{CampaignFilter, Created, StoreError, StoreResult};
 
 /// `(key, tenant, id, version, body, ended_as, end_version, recipients, refused, next_seq, sealed_at, sealed_digest, duplicates)`.
 #[rustfmt::skip]
@@ -151,7 +152,7 @@ async fn claim_name(cql: &Cql, tenant: &TenantId, id: &str, key: i64) -> StoreRe
 /// What a request made: its name may not stand yet.
 async fn finish(cql: &Cql, tenant: &TenantId, made: Made) -> StoreResult<Created<Campaign>> {
     let Some(Stored { record, .. }) = find(cql, made.number).await? else {
-        return conflict(format!("this request_id made campaign {:?}, which has been deleted", made.id));
+        return rules::request_made_deleted(&made.id);
     };
     if !claim_name(cql, tenant, &made.id, made.number).await? {
         return Err(StoreError::Exists { what: "campaign", id: made.id });
@@ -168,11 +169,7 @@ pub(super) async fn update(cql: &Cql, campaign: &Campaign, end: Option<End>) -> 
     if (&stored.tenant, &stored.id) != (&campaign.tenant, &campaign.id) {
         return Err(missing());
     }
-    expect_version(stored.version, campaign.version)?;
-    // Rows that came meanwhile were checked against the rules that this would change.
-    if stored.next_seq != campaign.next_seq && ImportRules::of(&stored) != ImportRules::of(campaign) {
-        return Err(StoreError::Version { expected: campaign.version, found: stored.version });
-    }
+    rules::expect_seen(&stored, campaign)?;
     let end = end.map(|end| stored.end.unwrap_or(end));
     let (seen, next) = (campaign.version.cast_signed(), campaign.version.cast_signed() + 1);
     let (key, body) = (campaign.key.0.cast_signed(), to_json(campaign)?);

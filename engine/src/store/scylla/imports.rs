@@ -11,13 +11,12 @@ use super::campaigns;
 use super::cql::{Cql, Unit};
 use super::error::{conflict, damaged};
 use super::hot::Hot;
-use crate::domain::campaign::{Campaign, CampaignState};
+use crate::domain::campaign::Campaign;
 use crate::domain::ids::{CampaignKey, ImportId, SEGMENT_LEN};
 use crate::domain::time::UnixMillis;
 use crate::store::paging;
-use crate::store::{
-    ChunkStored, ImportChunk, ImportRecord, ImportRules, Page, Paged, RefusedRow, StoreError, StoreResult,
-};
+use crate::store::rules;
+use crate::store::{ChunkStored, ImportChunk, ImportRecord, Page, Paged, RefusedRow, StoreResult};
 
 /// Most places of a campaign: `seq` is an `int`.
 const PLACES_MAX: u32 = i32::MAX as u32;
@@ -98,14 +97,11 @@ pub(super) async fn names(cql: &Cql, hot: &Hot, up_to: Option<i32>) -> StoreResu
 
 /// Appends one chunk.
 pub(super) async fn append(cache: &Cache, chunk: &ImportChunk) -> StoreResult<ChunkStored> {
-    if chunk.recipients.len() + chunk.refused.len() != chunk.rows as usize {
-        let sorted = chunk.recipients.len() + chunk.refused.len();
-        return Err(StoreError::Bug(format!("a chunk of {} rows with {sorted} sorted", chunk.rows)));
-    }
+    rules::expect_whole(chunk)?;
     let hot = cache.hot(chunk.campaign).await?;
     let Ok(_turn) = hot.list.try_lock() else {
         if hot.is_sealing() {
-            return conflict("the campaign's list is being sealed: it takes no more recipients");
+            return rules::being_sealed();
         }
         let _turn = hot.list.lock().await;
         return append_in_turn(cache, &hot, chunk).await;
@@ -116,46 +112,22 @@ pub(super) async fn append(cache: &Cache, chunk: &ImportChunk) -> StoreResult<Ch
 async fn append_in_turn(cache: &Cache, hot: &Hot, chunk: &ImportChunk) -> StoreResult<ChunkStored> {
     let cql = &cache.cql;
     let campaign = campaigns::by_key(cql, chunk.campaign).await?;
-    expect_open(&campaign, chunk)?;
+    rules::expect_open(&campaign, chunk)?;
     let imports = all(cql, &campaign).await?;
     let found = imports.iter().find(|import| import.record.id == chunk.import).cloned();
     let import = found.unwrap_or_else(|| Import {
         number: i32::try_from(imports.len()).unwrap_or(i32::MAX),
-        record: ImportRecord {
-            id: chunk.import.clone(),
-            next_row: 0,
-            stored: 0,
-            refused: 0,
-            created_at: chunk.at,
-            updated_at: chunk.at,
-        },
+        record: rules::new_import(chunk),
     });
-    let next_row = import.record.next_row;
-    if chunk.offset < next_row {
+    if !rules::goes_on(chunk, import.record.next_row)? {
         return repeated(cql, chunk, &import).await;
     }
-    if chunk.offset > next_row {
-        return conflict(format!(
-            "import {} goes on at row {next_row}, not at row {}: send the rows between first",
-            chunk.import, chunk.offset
-        ));
-    }
-    let good = u32::try_from(chunk.recipients.len()).unwrap_or(u32::MAX);
-    let Some(end_seq) = campaign.next_seq.checked_add(good).filter(|end| *end < PLACES_MAX) else {
-        return conflict(format!(
-            "a campaign holds at most {PLACES_MAX} recipients: put the rest into another campaign"
-        ));
-    };
+    let end_seq = rules::end_behind(campaign.next_seq, chunk, PLACES_MAX)?;
     write_recipients(cache, hot, chunk, campaign.next_seq, import.number).await?;
     let refused = refused_units(cql, chunk.campaign, campaign.refused, &chunk.refused);
     stream::iter(refused).map(|unit| cql.write_unit(unit)).buffer_unordered(WRITES).try_collect::<()>().await?;
-    let (good, bad) = (u64::from(good), chunk.refused.len() as u64);
-    let stored = ChunkStored {
-        next_row: next_row + u64::from(chunk.rows),
-        repeated: false,
-        stored: import.record.stored + good,
-        refused: import.record.refused + bad,
-    };
+    let stored = rules::stored_with(&import.record, chunk);
+    let (good, bad) = (chunk.recipients.len() as u64, chunk.refused.len() as u64);
     let list = (campaign.recipients + good, campaign.refused + bad, end_seq);
     let written = cql.write_unit(list_unit(cql, chunk, &import, &stored, list)).await;
     match campaigns::stored(cql, chunk.campaign).await {
@@ -164,23 +136,6 @@ async fn append_in_turn(cache: &Cache, hot: &Hot, chunk: &ImportChunk) -> StoreR
         Err(_) => hot.doubt_head(),
     }
     written.map(|()| stored)
-}
-
-fn expect_open(campaign: &Campaign, chunk: &ImportChunk) -> StoreResult<()> {
-    if campaign.state != CampaignState::Draft || campaign.sealed.is_some() {
-        return conflict(format!(
-            "the campaign is {}{}: recipients can be added to a draft only; clone the campaign and import there",
-            campaign.state.name(),
-            if campaign.sealed.is_some() { " and its list is sealed" } else { "" }
-        ));
-    }
-    if ImportRules::of(campaign) != chunk.rules {
-        return conflict(
-            "the campaign's template, pool or region changed since this import was opened, so its rows were checked against old rules: \
-             open the import again and go on where it stands",
-        );
-    }
-    Ok(())
 }
 
 async fn write_recipients(
@@ -298,22 +253,15 @@ async fn repeated(cql: &Cql, chunk: &ImportChunk, import: &Import) -> StoreResul
     type ChunkRow = (Option<i32>, Option<Vec<u8>>, Option<i64>, Option<i64>);
     let values = (chunk.campaign.0.cast_signed(), import.number, chunk.offset.cast_signed());
     let row: Option<ChunkRow> = cql.row(&cql.st.chunk, values).await?;
-    match row {
-        Some((rows, Some(digest), stored, refused)) if digest == chunk.digest => Ok(ChunkStored {
-            next_row: chunk.offset + u64::from(rows.map_or(0, i32::unsigned_abs)),
-            repeated: true,
-            stored: count(stored),
-            refused: count(refused),
-        }),
-        Some((_, Some(_), ..)) => conflict(format!(
-            "rows from {} of import {} are stored with other content: an import is not changed, make a new campaign for a new list",
-            chunk.offset, chunk.import
-        )),
-        _ => conflict(format!(
-            "rows up to {} of import {} are stored, and no stored chunk begins at row {}: go on at row {}",
-            import.record.next_row, chunk.import, chunk.offset, import.record.next_row
-        )),
-    }
+    let first = match row {
+        Some((rows, Some(digest), stored, refused)) => {
+            let digest = <[u8; 32]>::try_from(digest).map_err(|_| damaged("a chunk's digest of another length"))?;
+            let next_row = chunk.offset + u64::from(rows.map_or(0, i32::unsigned_abs));
+            Some((digest, ChunkStored { next_row, repeated: true, stored: count(stored), refused: count(refused) }))
+        }
+        _ => None,
+    };
+    rules::repeated(chunk, import.record.next_row, first)
 }
 
 /// A page of refused rows, in order of refusal.

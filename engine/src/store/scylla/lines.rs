@@ -2,12 +2,12 @@
 //! ceiling nobody may double) stands in slots of its own, and one decision moves record and slots together.
 
 use super::cql::{Cql, Unit};
-use super::error::conflict;
 use super::owner::RecordRow;
-use super::requests::{self, Kind, expect_version, number};
+use super::requests::{self, number};
 use crate::domain::ids::{CampaignKey, LineId, LineKey, PoolId, TenantId};
 use crate::domain::line::{Line, Pool};
 use crate::domain::time::UnixMillis;
+use crate::store::rules::{self, Kind};
 use crate::store::text::{from_json, to_json};
 use crate::store::{Created, LineFilter, StoreError, StoreResult};
 
@@ -120,7 +120,7 @@ pub(super) async fn update(cql: &Cql, line: &Line) -> StoreResult<Line> {
         if (&stored.tenant, &stored.id) != (&line.tenant, &line.id) {
             return Err(missing());
         }
-        expect_version(stored.version, line.version)?;
+        rules::expect_version(stored.version, line.version)?;
         let (seen, next) = (line.version.cast_signed(), line.version.cast_signed() + 1);
         let (key, body) = (i64::from(line.key.0), to_json(line)?);
         let mut unit = Unit::new();
@@ -149,15 +149,14 @@ fn overtaken<T>() -> StoreResult<T> {
     Err(StoreError::Unavailable("others keep changing the lines: try again".to_owned()))
 }
 
-/// Two lines with one identity would double its ceiling. The answer names the identity, not the other line: that may be
-/// another tenant's.
+/// Fails if another line has this id or sends as this one.
 async fn expect_free(cql: &Cql, line: &Line, new: bool) -> StoreResult<()> {
     if new && at(cql, &id_slot(line)).await?.is_some() {
         return Err(StoreError::Exists { what: "line", id: line.id.to_string() });
     }
     let own = |key: Option<i64>| !new && key == Some(i64::from(line.key.0));
     if at(cql, &sender_slot(line)).await?.is_some_and(|(_, _, key, _)| !own(key)) {
-        return Err(StoreError::Exists { what: "a line that sends as", id: line.sender.text().to_owned() });
+        return Err(rules::sender_taken(line));
     }
     Ok(())
 }
@@ -165,18 +164,10 @@ async fn expect_free(cql: &Cql, line: &Line, new: bool) -> StoreResult<()> {
 /// The line's pool exists afterwards, and is of the line's kind.
 async fn join_pool(cql: &Cql, unit: &mut Unit, line: &Line, now: UnixMillis) -> StoreResult<()> {
     match find_pool(cql, &line.tenant, &line.pool).await? {
-        Some(pool) if pool.kind != line.kind => conflict(format!(
-            "pool {} is of kind {}, the line is of kind {}: name another pool",
-            pool.id,
-            pool.kind.as_str(),
-            line.kind.as_str()
-        )),
-        Some(_) => Ok(()),
+        Some(pool) => rules::expect_joinable(&pool, line),
         None => {
-            let (tenant, id) = (line.tenant.clone(), line.pool.clone());
-            let slot = pool_slot(&tenant, &id);
-            let description = String::new();
-            let pool = Pool { tenant, id, version: 1, description, kind: line.kind, created_at: now, updated_at: now };
+            let pool = rules::pool_of(line, now);
+            let slot = pool_slot(&pool.tenant, &pool.id);
             unit.push(&cql.st.claim, (HOME, slot, 1_i64, 0_i64, to_json(&pool)?));
             Ok(())
         }
@@ -208,10 +199,7 @@ pub(super) async fn pools(cql: &Cql, tenant: &TenantId) -> StoreResult<Vec<Pool>
 /// Replaces a pool's record.
 pub(super) async fn update_pool(cql: &Cql, changed: &Pool) -> StoreResult<Pool> {
     let stored = pool(cql, &changed.tenant, &changed.id).await?;
-    expect_version(stored.version, changed.version)?;
-    if stored.kind != changed.kind {
-        return conflict("a pool keeps its kind: make a new one");
-    }
+    rules::expect_same_pool(&stored, changed)?;
     let (seen, next) = (changed.version.cast_signed(), changed.version.cast_signed() + 1);
     let (slot, body) = (pool_slot(&changed.tenant, &changed.id), to_json(changed)?);
     let settled = || async {

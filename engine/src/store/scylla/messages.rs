@@ -12,9 +12,9 @@ use super::row::{self, Fact, Register};
 use super::summary::{self, Summary, SummaryRow};
 use crate::domain::ids::{CampaignKey, LineKey, MessageKey, SEGMENT_LEN};
 use crate::domain::message::{Attempt, MessageState};
-use crate::domain::stage::End;
 use crate::domain::tally::Tally;
 use crate::store::paging;
+use crate::store::rules;
 use crate::store::step::count_code;
 use crate::store::{Counts, MessageFilter, MessageRecord, Page, Paged, StoreError, StoreResult};
 
@@ -74,16 +74,6 @@ pub(super) async fn one(cache: &Cache, key: MessageKey) -> StoreResult<MessageRe
     found.ok_or(StoreError::NotFound("message"))
 }
 
-fn matches(filter: &MessageFilter, record: &MessageRecord, end: Option<End>) -> bool {
-    (filter.shown.is_empty() || filter.shown.contains(&record.shown))
-        && filter.reached.is_none_or(|stage| record.state.reached >= stage)
-        && (!filter.conflict || record.state.conflict)
-        && (!filter.doubled || record.state.doubled)
-        && filter.failure_code.is_none_or(|code| record.state.facets(end).failure_code == Some(code))
-        && filter.external_id.as_deref().is_none_or(|id| record.external_id.as_deref() == Some(id))
-        && filter.address.as_deref().is_none_or(|address| &*record.address == address)
-}
-
 /// A page in order of `seq`.
 pub(super) async fn page(
     cache: &Cache,
@@ -112,7 +102,7 @@ pub(super) async fn page(
         }
         let last = (number * SEGMENT_LEN).saturating_add(SEGMENT_LEN - 1);
         for mut record in read(&cache.cql, &hot, number, first, last).await? {
-            if matches(filter, &record, head.end) {
+            if rules::is_wanted(filter, &record, head.end) {
                 if !filter.all_attempts {
                     record.state.older.clear();
                 }

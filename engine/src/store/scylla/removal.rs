@@ -9,10 +9,10 @@ use super::cql::Cql;
 use super::hot::partition;
 use super::imports::refused_bucket;
 use super::owner::RecordRow;
-use super::requests::expect_version;
 use crate::domain::campaign::Campaign;
 use crate::domain::ids::{CampaignKey, SEGMENT_LEN, TenantId};
 use crate::store::StoreResult;
+use crate::store::rules;
 use crate::store::text::{from_json, to_json};
 
 const HOME: &str = "removals";
@@ -35,7 +35,7 @@ pub(super) async fn remove(cache: &Cache, key: CampaignKey, version: u64) -> Sto
     let list = hot.list.lock().await;
     let alone = hot.gate.write().await;
     let campaign = campaigns::by_key(cql, key).await?;
-    expect_version(campaign.version, version)?;
+    rules::expect_version(campaign.version, version)?;
     note(cql, &campaign).await?;
     campaigns::remove_name(cql, &campaign).await?;
     remove_record(cql, key).await?;

@@ -6,27 +6,9 @@ use super::cql::Cql;
 use super::error::{conflict, damaged};
 use super::owner::RecordRow;
 use crate::domain::ids::TenantId;
+use crate::store::StoreResult;
+use crate::store::rules::{self, Kind};
 use crate::store::text::{from_json, to_json};
-use crate::store::{StoreError, StoreResult};
-
-/// What a request makes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum Kind {
-    Campaign,
-    Line,
-    Template,
-}
-
-impl Kind {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Campaign => "campaign",
-            Self::Line => "line",
-            Self::Template => "template",
-        }
-    }
-}
 
 /// What a request made, or is about to make: it is noted before the record can be found by its id, so that a repetition after a
 /// crash finishes what the first began.
@@ -52,8 +34,7 @@ pub(super) async fn made(cql: &Cql, tenant: &TenantId, request: Option<&str>, ki
     let Some((.., body)) = row else { return Ok(None) };
     let made: Made = from_json(&body.unwrap_or_default())?;
     if made.kind != kind {
-        let (kind, id) = (made.kind.name(), made.id);
-        return conflict(format!("this request_id made the {kind} {id:?}; use a new one for each creation"));
+        return rules::request_made(made.kind.name(), &made.id);
     }
     Ok(Some(made))
 }
@@ -113,9 +94,4 @@ pub(super) async fn next_number(cql: &Cql, kind: Kind) -> StoreResult<u32> {
 /// The number in a record.
 pub(super) fn number(number: Option<i64>) -> StoreResult<u32> {
     number.and_then(|number| u32::try_from(number).ok()).ok_or_else(|| damaged("a record without its number"))
-}
-
-/// Fails unless the stored version is the one the caller saw.
-pub(super) fn expect_version(found: u64, expected: u64) -> StoreResult<()> {
-    if found == expected { Ok(()) } else { Err(StoreError::Version { expected, found }) }
 }

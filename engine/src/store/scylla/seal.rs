@@ -11,15 +11,16 @@ use sha2::{Digest as _, Sha256};
 
 use super::cache::Cache;
 use super::cql::Unit;
-use super::error::{conflict, damaged};
+use super::error::damaged;
 use super::hot::Hot;
 use super::imports::{self, Import, refused_units};
 use super::segment::push_summary;
 use super::summary::Summary;
 use super::{campaigns, messages};
-use crate::domain::campaign::{Campaign, CampaignState};
+use crate::domain::campaign::Campaign;
 use crate::domain::ids::{ImportId, SEGMENT_LEN};
 use crate::domain::time::UnixMillis;
+use crate::store::rules;
 use crate::store::{RefusedRow, StoreResult};
 
 /// Hashes held at once, 8 bytes each; a longer list is read several times, each time for another range of hashes.
@@ -74,14 +75,6 @@ impl Unique {
     }
 }
 
-fn expect_sealable(campaign: &Campaign) -> StoreResult<()> {
-    match campaign.state {
-        CampaignState::Draft if campaign.recipients > 0 => Ok(()),
-        CampaignState::Draft => conflict("the campaign has no recipients: import some before starting it"),
-        state => conflict(format!("only a draft's list can be sealed; the campaign is {}", state.name())),
-    }
-}
-
 /// Seals a campaign. The caller holds the store's turn for sealing: one list at a time, or the bound on memory would not hold.
 pub(super) async fn seal(cache: &Cache, hot: &Hot, now: UnixMillis) -> StoreResult<Campaign> {
     let cql = &cache.cql;
@@ -89,11 +82,11 @@ pub(super) async fn seal(cache: &Cache, hot: &Hot, now: UnixMillis) -> StoreResu
     if campaign.sealed.is_some() {
         return Ok(campaign);
     }
-    expect_sealable(&campaign)?;
+    rules::expect_sealable(&campaign)?;
     let _sealing = hot.begin_sealing();
     let _list = hot.list.lock().await;
     let campaign = campaigns::by_key(cql, hot.key).await?;
-    expect_sealable(&campaign)?;
+    rules::expect_sealable(&campaign)?;
     let imports = imports::all(cql, &campaign).await?;
     let mut refusals = Refusals {
         places: vec![0; (campaign.next_seq as usize).div_ceil(64)],
@@ -111,9 +104,7 @@ pub(super) async fn seal(cache: &Cache, hot: &Hot, now: UnixMillis) -> StoreResu
     }
     let (digest, segments) = digest(cache, hot, &campaign, &refusals).await?;
     let counted: u64 = segments.values().map(|s| s.counts.untried).sum();
-    if counted != campaign.recipients - refusals.count {
-        return Err(damaged(format!("a list of {counted} recipients, counted as {}", campaign.recipients)));
-    }
+    rules::expect_counted(counted, campaign.recipients - refusals.count)?;
     for (number, summary) in &segments {
         let mut unit = Unit::new();
         push_summary(&mut unit, cql, hot, *number, summary);
@@ -220,13 +211,7 @@ impl Refusals {
             *bits |= 1 << (later.seq % 64);
         }
         *self.by_import.entry(later.origin.0).or_default() += 1;
-        let row = RefusedRow {
-            import: name(later.origin.0)?,
-            row: later.origin.1,
-            field: unique.name().into(),
-            reason: format!("the same as row {first_row} of import {first_import}").into(),
-            duplicate_of: Some((first_import, first_row)),
-        };
+        let row = rules::duplicate(name(later.origin.0)?, later.origin.1, unique.name(), (first_import, first_row));
         self.waiting.push((later.seq, row));
         Ok(())
     }

@@ -6,9 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use super::cql::Cql;
 use super::owner::RecordRow;
-use super::requests::{self, Kind, expect_version};
+use super::requests;
 use crate::domain::ids::{TemplateId, TenantId};
 use crate::domain::time::UnixMillis;
+use crate::store::rules::{self, Kind};
 use crate::store::text::{from_json, to_json};
 use crate::store::{Page, Paged, StoreError, StoreResult, TemplateRecord, paging};
 
@@ -61,7 +62,7 @@ pub(super) async fn put(
                 if version == 0 && expected > 0 {
                     return Err(missing());
                 }
-                expect_version(version, expected)?;
+                rules::expect_version(version, expected)?;
             }
             let makes = version.cast_signed() + 1;
             noted = requests::note(cql, tenant, request, Kind::Template, id.as_str(), makes).await?;
