@@ -76,7 +76,6 @@ impl Engine {
             tokio::spawn(keep_supervised(Arc::clone(&context))),
             tokio::spawn(look_at_parked(Arc::clone(&sink))),
             tokio::spawn(look_at_settled(Arc::clone(&context))),
-            tokio::spawn(follow_headroom(Arc::clone(&context))),
             tokio::spawn(drift::sample(Arc::clone(&context))),
         ];
         let engine = Self { handle: Handle { context: Arc::clone(&context) }, context, sink, tasks };
@@ -206,10 +205,6 @@ async fn look_at_settled(context: Arc<Context>) {
         tracing::warn!(%error, "settled campaigns could not be looked at; trying again");
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
-}
-
-async fn follow_headroom(context: Arc<Context>) {
-    context.headroom.follow(&context.clock).await;
 }
 
 /// What should never rise stands on the page from the beginning, as 0: a series that appears with its first event shows no rise.

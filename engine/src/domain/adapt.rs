@@ -1,5 +1,4 @@
-//! How a line adapts: the aim after a provider's "slow down", the number of requests in flight to the provider's latency and to
-//! the CPU that is left.
+//! How a line adapts: the aim after a provider's "slow down", the number of requests in flight to the provider's latency.
 
 use std::time::Duration;
 
@@ -46,17 +45,18 @@ impl SlowDown {
     }
 }
 
-/// Requests that may be in flight at once: what rate × latency needs, four times over, and no more.
+/// Requests that may be in flight at once: what rate × latency needs four times over, and half as many again as are getting through,
+/// whichever is less.
 ///
-/// A provider that stops answering then holds tens of messages in doubt, not everything that the operator's maximum allows.
-/// The latency is that of the quicker answers: what a queue on this side adds must not ask for more connections, which would
-/// lengthen the queue again. It begins small and at most doubles in each [`InFlight::STEP`] in which answers come, so that the
-/// first answers are heard before hundreds of connections are opened.
+/// A provider that stops answering then holds tens of messages in doubt, not everything that the operator's maximum allows. Where
+/// something else than the provider is the limit (the CPU, another line), more requests only wait longer, each with a connection and
+/// its buffers. The first latency is that of the quicker answers, the second the mean: so many are in flight now. It begins small and at most doubles in each [`InFlight::STEP`] in which
+/// answers come, so that the first answers are heard before hundreds of connections are opened.
 #[derive(Debug, Clone)]
 pub struct InFlight {
     max: u32,
-    /// `None` before the first answer.
-    latency: Option<Duration>,
+    /// Seconds; `None` before the first answer.
+    latency: Option<Latency>,
     /// What growth has reached.
     reach: f64,
     stepped_at: Mono,
@@ -69,8 +69,6 @@ pub struct InFlight {
 impl InFlight {
     /// With this a line begins.
     pub const MIN: u32 = 32;
-    /// Fewest, however little headroom there is.
-    pub const FEWEST: u32 = 4;
     /// Shortest time in which the limit doubles.
     pub const STEP: Duration = Duration::from_millis(100);
 
@@ -84,19 +82,17 @@ impl InFlight {
         self.max = max;
     }
 
-    /// Learns one answer's latency: falls fast, rises slowly (within some hundred answers).
+    /// Learns one answer's latency.
     pub fn learn(&mut self, latency: Duration) {
         self.answers += 1;
-        let known = self.latency.unwrap_or(latency);
-        let weight = if latency > known { 0.01 } else { 0.1 };
-        self.latency =
-            Some(Duration::from_secs_f64(known.as_secs_f64() * (1.0 - weight) + latency.as_secs_f64() * weight));
+        let latency = latency.as_secs_f64();
+        self.latency.get_or_insert(Latency { quick: latency, mean: latency }).learn(latency);
     }
 
-    /// How many at this rate (per second) and this share of the headroom ([`Headroom::share`]).
+    /// How many at this rate (per second).
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // bounded by max
-    pub fn limit(&mut self, rate: f64, share: f64, now: Mono) -> u32 {
-        let latency = self.latency.unwrap_or_default().as_secs_f64();
+    pub fn limit(&mut self, rate: f64, now: Mono) -> u32 {
+        let latency = self.latency.unwrap_or_default();
         let passed = now.since(self.stepped_at);
         let step = self.answers > 0 && passed >= Self::STEP;
         if step {
@@ -105,58 +101,28 @@ impl InFlight {
             self.answers = 0;
             self.stepped_at = now;
         }
-        // Other work may use up the CPU: what the line is really getting through, and room to double it, is not headroom.
-        let used = 1.25 * rate.min(2.0 * self.delivered) * latency;
-        let target = ((4.0 * rate * latency).max(f64::from(Self::MIN)) * share).max(used);
+        let (needed, used) = (rate * latency.quick, self.delivered * latency.mean);
+        let target = (4.0 * needed).min(1.5 * used).max(f64::from(Self::MIN));
         if step {
             self.reach = (2.0 * self.reach).min(2.0 * target).max(f64::from(Self::MIN));
         }
-        (target.min(self.reach).ceil() as u32).max(Self::FEWEST).min(self.max)
+        (target.min(self.reach).ceil() as u32).min(self.max)
     }
 }
 
-/// How much of their headroom lines use: all of it, unless the CPU that this process gets is used up. More requests in flight
-/// then send nothing sooner; they only wait longer for a thread, each with a connection and its buffers to visit.
-///
-/// It settles where the threads are nearly always busy: lines that use too little leave them idle, and get more.
-#[derive(Debug, Clone)]
-pub struct Headroom {
-    share: f64,
+/// A line's latencies lately, in seconds.
+#[derive(Debug, Clone, Copy, Default)]
+struct Latency {
+    /// Of the quicker answers: falls fast, rises slowly (within some hundred answers).
+    quick: f64,
+    mean: f64,
 }
 
-impl Headroom {
-    /// Never a smaller share: a line that crawls is a line that nobody can judge.
-    pub const LEAST: f64 = 1.0 / 64.0;
-    /// Above this busy share of the threads' time there is too much in flight.
-    pub const BUSY: f64 = 0.95;
-    /// Below it there may be more.
-    pub const FREE: f64 = 0.85;
-
-    /// All of it.
-    pub fn new() -> Self {
-        Self { share: 1.0 }
-    }
-
-    /// Learns which share of the last [`InFlight::STEP`] the threads were busy, 0 to 1.
-    pub fn learn(&mut self, busy: f64) {
-        if busy > Self::BUSY {
-            self.share = (self.share * 0.7).max(Self::LEAST);
-        } else {
-            // Slowly where it is nearly enough: a machine that stays so must not keep what one burst took.
-            let back = if busy < Self::FREE { 1.4 } else { 1.03 };
-            self.share = (self.share * back).min(1.0);
-        }
-    }
-
-    /// The share, [`Headroom::LEAST`] to 1.
-    pub fn share(&self) -> f64 {
-        self.share
-    }
-}
-
-impl Default for Headroom {
-    fn default() -> Self {
-        Self::new()
+impl Latency {
+    fn learn(&mut self, latency: f64) {
+        let weight = if latency > self.quick { 0.01 } else { 0.1 };
+        self.quick += weight * (latency - self.quick);
+        self.mean += 0.02 * (latency - self.mean);
     }
 }
 
@@ -189,81 +155,70 @@ mod tests {
         assert!(slow.factor(ms(100_000)) >= SlowDown::FLOOR);
     }
 
-    /// A limit to which answers of this latency led.
-    fn settled(flight: &mut InFlight, rate: f64, share: f64, latency: Duration) -> u32 {
-        let mut now = flight.stepped_at;
-        for _ in 0..20 {
-            for _ in 0..50 {
-                flight.learn(latency);
+    /// Works at this rate for 20 s, as far as the limit lets it, with latencies drawn by `latency`; the limit at the end.
+    fn settled(flight: &mut InFlight, rate: f64, mut latency: impl FnMut() -> f64) -> u32 {
+        let (mut now, mut mean, mut answered) = (flight.stepped_at, latency(), 0.0);
+        for _ in 0..200 {
+            answered += (f64::from(flight.limit(rate, now)) / mean).min(rate) * InFlight::STEP.as_secs_f64();
+            while answered >= 1.0 {
+                let drawn = latency();
+                mean += 0.05 * (drawn - mean);
+                flight.learn(Duration::from_secs_f64(drawn));
+                answered -= 1.0;
             }
             now = now + InFlight::STEP;
-            flight.limit(rate, share, now);
         }
-        flight.limit(rate, share, now)
+        flight.limit(rate, now)
     }
 
     #[test]
     fn in_flight_follows_the_latency_within_bounds() {
         let mut flight = InFlight::new(256, ms(0));
-        assert_eq!(flight.limit(1_000.0, 1.0, ms(0)), InFlight::MIN);
-        assert_eq!(settled(&mut flight, 1_000.0, 1.0, Duration::from_millis(50)), 200);
-        assert_eq!(settled(&mut flight, 1.0, 1.0, Duration::from_millis(50)), InFlight::MIN);
-        assert_eq!(settled(&mut flight, 1_000.0, 1.0, Duration::from_millis(500)), 256);
+        assert_eq!(flight.limit(1_000.0, ms(0)), InFlight::MIN);
+        assert_eq!(settled(&mut flight, 1_000.0, || 0.05), 75, "50 in flight, and half as many again");
+        assert_eq!(settled(&mut flight, 10.0, || 0.05), InFlight::MIN);
+        assert_eq!(settled(&mut flight, 1_000.0, || 0.5), 256);
         flight.set_max(3);
-        assert_eq!(settled(&mut flight, 1_000.0, 1.0, Duration::from_millis(500)), 3);
+        assert_eq!(settled(&mut flight, 1_000.0, || 0.5), 3);
     }
 
     #[test]
     fn in_flight_at_most_doubles_in_a_step_and_only_while_answers_come() {
         let mut flight = InFlight::new(4_096, ms(0));
-        flight.learn(Duration::from_millis(200));
-        assert_eq!(flight.limit(10_000.0, 1.0, ms(50)), 32);
-        assert_eq!(flight.limit(10_000.0, 1.0, ms(100)), 64);
-        assert_eq!(flight.limit(10_000.0, 1.0, ms(5_000)), 64, "nobody answered since");
-        flight.learn(Duration::from_millis(200));
-        assert_eq!(flight.limit(10_000.0, 1.0, ms(5_000)), 128);
+        let answers = |flight: &mut InFlight| (0..1_000).for_each(|_| flight.learn(Duration::from_millis(200)));
+        answers(&mut flight);
+        assert_eq!(flight.limit(10_000.0, ms(50)), 32);
+        assert_eq!(flight.limit(10_000.0, ms(100)), 64);
+        assert_eq!(flight.limit(10_000.0, ms(200)), 64, "nobody answered since");
+        answers(&mut flight);
+        assert_eq!(flight.limit(10_000.0, ms(200)), 128);
     }
 
     #[test]
-    fn a_machine_without_cpu_left_takes_the_headroom_and_gives_it_back() {
-        let mut headroom = Headroom::new();
-        for _ in 0..100 {
-            headroom.learn(1.0);
-        }
-        assert!((headroom.share() - Headroom::LEAST).abs() < f64::EPSILON);
-        let mut flight = InFlight::new(4_096, ms(0));
-        assert_eq!(
-            settled(&mut flight, 10_000.0, headroom.share(), Duration::from_millis(20)),
-            25,
-            "500 answers a second"
-        );
-        headroom.learn(0.9);
-        assert!(headroom.share() < 1.1 * Headroom::LEAST, "busy enough: it comes back slowly");
-        for _ in 0..100 {
-            headroom.learn(0.5);
-        }
-        assert!((headroom.share() - 1.0).abs() < f64::EPSILON);
-        assert_eq!(settled(&mut flight, 10_000.0, headroom.share(), Duration::from_millis(20)), 800);
+    fn a_provider_whose_latency_varies_gets_the_whole_rate() {
+        // Exponential, 100 ms in the mean: the quicker answers come in less than half of that.
+        let mut state = 7_u64;
+        let drawn = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            -0.1 * ((state >> 11) as f64 / (1_u64 << 53) as f64).max(f64::MIN_POSITIVE).ln()
+        };
+        let limit = settled(&mut InFlight::new(4_096, ms(0)), 2_000.0, drawn);
+        assert!((200..=400).contains(&limit), "200 in flight are needed: {limit}");
     }
 
     #[test]
-    fn other_work_on_the_cpu_does_not_take_what_a_line_to_a_slow_provider_needs() {
-        // 400 a second at 300 ms: 120 in flight. A flood of webhooks keeps the threads busy.
-        let mut flight = InFlight::new(4_096, ms(0));
-        let (mut now, latency) = (ms(0), Duration::from_millis(300));
-        let mut share = 1.0;
-        for step in 0..100 {
-            // What fits into the limit is answered, up to the ceiling.
-            let limit = flight.limit(400.0, share, now);
-            let answered = (f64::from(limit) / 0.3).min(400.0) / 10.0;
-            for _ in 0..answered as u32 {
-                flight.learn(latency);
-            }
+    fn where_the_cpu_is_the_limit_more_are_not_in_flight_than_get_through() {
+        // 2,000 answers a second whatever waits: the latency is made by the queue.
+        let mut flight = InFlight::new(100_000, ms(0));
+        let mut now = ms(0);
+        let mut in_flight = 0;
+        for _ in 0..200 {
+            // The work at hand fills at most 500.
+            in_flight = flight.limit(10_000.0, now).min(500);
+            (0..200).for_each(|_| flight.learn(Duration::from_secs_f64(f64::from(in_flight) / 2_000.0)));
             now = now + InFlight::STEP;
-            if step == 50 {
-                share = Headroom::LEAST;
-            }
         }
-        assert!(flight.limit(400.0, share, now) >= 120);
+        assert_eq!(in_flight, 500);
+        assert!(flight.limit(10_000.0, now) <= 750, "not four times the ceiling's");
     }
 }

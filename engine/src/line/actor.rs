@@ -213,13 +213,8 @@ mod tests {
 
     #[tokio::test]
     async fn the_last_word_of_a_replaced_actor_does_not_silence_its_successor() {
-        let line = LineShared::new(
-            conformance::line("line-1", "100"),
-            None,
-            Clock::system(),
-            &EngineConfig::default(),
-            Arc::default(),
-        );
+        let record = conformance::line("line-1", "100");
+        let line = LineShared::new(record, None, Clock::system(), &EngineConfig::default());
         let args = LineArgs { shared: Arc::new(line), senders: Vec::new(), config: Arc::new(EngineConfig::default()) };
         let mut state = LineState {
             args,

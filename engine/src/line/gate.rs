@@ -10,7 +10,6 @@ use parking_lot::Mutex;
 use ractor::ActorRef;
 
 use super::LineMsg;
-use super::headroom::SharedHeadroom;
 use crate::config::EngineConfig;
 use crate::control::LineStatus;
 use crate::domain::adapt::{InFlight, SlowDown};
@@ -49,7 +48,6 @@ pub(crate) struct LineShared {
     outstanding: AtomicU32,
     /// Requests at the provider.
     busy: AtomicU32,
-    headroom: Arc<SharedHeadroom>,
     pub(crate) actor: ArcSwapOption<ActorRef<LineMsg>>,
 }
 
@@ -70,13 +68,7 @@ struct Gate {
 }
 
 impl LineShared {
-    pub(crate) fn new(
-        record: Line,
-        account: Option<Arc<Account>>,
-        clock: Clock,
-        config: &EngineConfig,
-        headroom: Arc<SharedHeadroom>,
-    ) -> Self {
+    pub(crate) fn new(record: Line, account: Option<Arc<Account>>, clock: Clock, config: &EngineConfig) -> Self {
         let now = clock.mono();
         let guard = config.jitter_guard;
         let gate = Gate {
@@ -101,7 +93,6 @@ impl LineShared {
             gate: Mutex::new(gate),
             outstanding: AtomicU32::new(0),
             busy: AtomicU32::new(0),
-            headroom,
             actor: ArcSwapOption::empty(),
             record: ArcSwap::from_pointee(record),
         }
@@ -210,7 +201,7 @@ impl LineShared {
         let rate = f64::from(gate.window.ceiling()) * gate.aimed;
         // What is on its way to the sender does not wait there: it is granted on top of what shall wait.
         let ahead = ((rate * (look_ahead + gate.lag).as_secs_f64()).ceil() as u32).max(2);
-        let flight = gate.flight.limit(rate, self.headroom.share(), now);
+        let flight = gate.flight.limit(rate, now);
         let by_ahead = ahead.saturating_sub(outstanding);
         let by_flight = (flight + ahead).saturating_sub(outstanding + busy);
         if by_flight == 0 {
@@ -223,7 +214,7 @@ impl LineShared {
     pub(crate) fn in_flight_limit(&self) -> u32 {
         let now = self.clock.mono();
         let gate = &mut *self.gate.lock();
-        gate.flight.limit(f64::from(gate.window.ceiling()) * gate.aimed, self.headroom.share(), now)
+        gate.flight.limit(f64::from(gate.window.ceiling()) * gate.aimed, now)
     }
 
     /// Permits for `count` messages; each ends at the gate, or when it is dropped.
@@ -388,7 +379,7 @@ mod tests {
             let hold = LineHold { kind: LineHoldKind::Line, reason: String::new(), at: UnixMillis(0), until: None };
             Line { version, hold: held.then_some(hold), ..conformance::line("line-1", "100") }
         };
-        let line = LineShared::new(record(1, false), None, Clock::system(), &EngineConfig::default(), Arc::default());
+        let line = LineShared::new(record(1, false), None, Clock::system(), &EngineConfig::default());
         let is_held = || line.held.load(Ordering::SeqCst);
         line.hold_now();
         line.set_record(record(2, false));

@@ -2,7 +2,6 @@
 
 mod actor;
 pub(crate) mod gate;
-pub(crate) mod headroom;
 
 use ractor::ActorRef;
 

@@ -18,7 +18,6 @@ use crate::domain::line::Line;
 use crate::domain::template::Template;
 use crate::domain::time::Clock;
 use crate::line::gate::LineShared;
-use crate::line::headroom::SharedHeadroom;
 use crate::provider::RequestPlan;
 use crate::sender::{SenderContext, SenderCore};
 use crate::status::Ledger;
@@ -35,7 +34,6 @@ pub(crate) struct Context {
     pub(crate) senders: SenderContext,
     pub(crate) supervisor: ArcSwapOption<ActorRef<SupervisorMsg>>,
     pub(crate) draining: AtomicBool,
-    pub(crate) headroom: Arc<SharedHeadroom>,
     lines: RwLock<HashMap<LineKey, LineEntry>>,
     /// An account's lines never change their account.
     account_lines: RwLock<HashMap<AccountId, Arc<[LineKey]>>>,
@@ -86,7 +84,6 @@ impl Context {
             senders,
             supervisor: ArcSwapOption::empty(),
             draining: AtomicBool::new(false),
-            headroom: Arc::default(),
             lines: RwLock::default(),
             account_lines: RwLock::default(),
         }
@@ -123,8 +120,7 @@ impl Context {
         }
         // A sender actor serves a few thousand messages a second with ease; more spread the wake-ups.
         let siblings = 1 + record.ceiling / 8_000;
-        let shared =
-            Arc::new(LineShared::new(record, account, self.clock.clone(), &self.config, Arc::clone(&self.headroom)));
+        let shared = Arc::new(LineShared::new(record, account, self.clock.clone(), &self.config));
         let senders =
             (0..siblings).map(|_| SenderCore::new(Arc::clone(&shared), self.senders.clone(), siblings)).collect();
         let entry = LineEntry { shared, senders };
