@@ -11,6 +11,11 @@ use sluice_api::cli::{self, CheckArgs, Cli, ClientCommand, Command, ConfigComman
 use sluice_api::{config, telemetry};
 use tokio_util::sync::CancellationToken;
 
+/// A connection, a message, an answer: allocated on one thread, freed on another, all the time. How many arenas it has and how soon
+/// it gives pages back stands in `.cargo/config.toml`.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// How long threads that still read a file may take to notice that the command has ended.
 const LAST_THREADS: Duration = Duration::from_millis(200);
 
