@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use sluice_proto::v1::CampaignState;
 use tokio::process::Command;
 use tokio::time::Instant;
 
@@ -23,6 +24,8 @@ const SHORT: Duration = Duration::from_millis(100);
 const TERMINATE: Duration = Duration::from_secs(90);
 /// Longest time from a restart to the next accepted message.
 const SENDING: Duration = Duration::from_secs(120);
+/// Between two tries of a call that another disturbance may have made fail.
+const AGAIN: Duration = Duration::from_millis(200);
 /// For so long after a pause's answer what still arrives is counted.
 const AFTER_PAUSE: Duration = Duration::from_millis(300);
 
@@ -124,7 +127,7 @@ async fn running(stage: &Stage) -> anyhow::Result<bool> {
     let campaigns = stage.customer().list().await?;
     let sends = |c: &sluice_proto::v1::Campaign| {
         let remaining = c.stats.as_ref().map_or(0, |stats| stats.remaining);
-        c.state() == sluice_proto::v1::CampaignState::Running && remaining > 0
+        c.state() == CampaignState::Running && remaining > 0
     };
     Ok(campaigns.iter().any(sends))
 }
@@ -168,7 +171,7 @@ async fn ceiling(stage: &Stage, to: u32, lasts: Option<Duration>) -> anyhow::Res
     }
     own.extend(lines.sms.iter().enumerate().map(|(n, ceiling)| (format!("sms-{n}"), *ceiling)));
     for (line, _) in &own {
-        stage.customer().set_ceiling(line, to).await?;
+        insist(|| async { stage.customer().set_ceiling(line, to).await }).await?;
     }
     let from = now_ns();
     let Some(lasts) = lasts else {
@@ -178,16 +181,30 @@ async fn ceiling(stage: &Stage, to: u32, lasts: Option<Duration>) -> anyhow::Res
     tokio::time::sleep(lasts).await;
     stage.left.lock().lowered.push((from, now_ns(), to));
     for (line, ceiling) in &own {
-        stage.customer().set_ceiling(line, *ceiling).await?;
+        insist(|| async { stage.customer().set_ceiling(line, *ceiling).await }).await?;
     }
     Ok(())
+}
+
+/// Repeats a call while the server is down or its ledger away because of another disturbance.
+async fn insist<F>(call: impl Fn() -> F) -> anyhow::Result<()>
+where
+    F: Future<Output = anyhow::Result<()>>,
+{
+    let until = Instant::now() + SENDING;
+    loop {
+        match call().await {
+            Err(_) if Instant::now() < until => tokio::time::sleep(AGAIN).await,
+            done => return done,
+        }
+    }
 }
 
 /// Ids of running campaigns of this entry, with the rates that they were made with.
 async fn running_of(stage: &Stage, entry: Option<&str>) -> anyhow::Result<Vec<(String, u32)>> {
     let campaigns = stage.customer().list().await?;
     let made = stage.made.lock();
-    let running = campaigns.iter().filter(|c| c.state() == sluice_proto::v1::CampaignState::Running);
+    let running = campaigns.iter().filter(|c| c.state() == CampaignState::Running);
     let named = running.filter_map(|campaign| {
         let job = &made.iter().find(|made| made.job.plan.id == campaign.campaign_id)?.job;
         let asked = entry.map_or(job.entry != crate::scenario::load::PROBE, |entry| job.entry == entry);
@@ -199,16 +216,30 @@ async fn running_of(stage: &Stage, entry: Option<&str>) -> anyhow::Result<Vec<(S
 async fn rate(stage: &Stage, it: &Disturbance, lasts: Duration) -> anyhow::Result<()> {
     let campaigns = running_of(stage, it.campaign.as_deref()).await?;
     for (id, _) in &campaigns {
-        stage.customer().set_rate(id, it.to.unwrap_or(0)).await?;
+        insist_on_rate(stage, id, it.to.unwrap_or(0)).await?;
     }
     if it.for_ms.is_none() {
         return Ok(());
     }
     tokio::time::sleep(lasts).await;
-    for (id, own) in running_of(stage, it.campaign.as_deref()).await? {
-        stage.customer().set_rate(&id, own).await?;
+    // Also of those that are paused by now.
+    for (id, own) in &campaigns {
+        insist_on_rate(stage, id, *own).await?;
     }
     Ok(())
+}
+
+/// Sets a campaign's rate, unless it has ended meanwhile.
+async fn insist_on_rate(stage: &Stage, id: &str, rate: u32) -> anyhow::Result<()> {
+    insist(|| async {
+        let campaigns = stage.customer().list().await?;
+        let state = campaigns.iter().find(|c| c.campaign_id == id).map(sluice_proto::v1::Campaign::state);
+        if matches!(state, Some(CampaignState::Running | CampaignState::Paused | CampaignState::Held)) {
+            stage.customer().set_rate(id, rate).await?;
+        }
+        Ok(())
+    })
+    .await
 }
 
 /// Pauses campaigns, looks whether more leaves than was said, and resumes them.
@@ -244,7 +275,7 @@ async fn pause(stage: &Stage, entry: Option<&str>, lasts: Duration) -> anyhow::R
 async fn accepted_by(stage: &Stage, paused: &[(String, u32)]) -> anyhow::Result<u64> {
     let all = stage.customer().list().await?;
     let others = all.iter().filter(|c| !paused.iter().any(|(id, _)| *id == c.campaign_id));
-    if others.clone().all(|c| c.state() != sluice_proto::v1::CampaignState::Running) {
+    if others.clone().all(|c| c.state() != CampaignState::Running) {
         return Ok(progress(&stage.control).await?.accepted);
     }
     // Beside others only the paused campaigns' own counts can be looked at.
