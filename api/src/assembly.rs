@@ -20,16 +20,18 @@ use sluice_engine::provider::{self, Credentials};
 use sluice_engine::store::Store;
 use sluice_engine::store::embedded::{self, EmbeddedConfig, EmbeddedStore};
 use sluice_engine::store::scylla::{self, ScyllaStore};
+use sluice_engine::trace::TraceConfig;
 use sluice_engine::{Engine, Stopped};
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::Verifier;
 use crate::certificate;
 use crate::config::{Account, Config, ProviderAccount, StoreKind, SyncMode};
-use crate::grpc::{self, GrpcLimits, GrpcParts, ServerInfo};
+use crate::grpc::{self, CallTraces, GrpcLimits, GrpcParts, ServerInfo};
 use crate::metrics as names;
 use crate::ops::{self, Machine, OpsPage};
 use crate::serve::{Listeners, ops_limits, webhook_config};
+use crate::traces::Export;
 use crate::webhooks;
 
 /// Least time between two commits of the ledger, whatever waits: what design and figures call the group commit.
@@ -57,7 +59,11 @@ pub async fn run(config: Config, options: ServeOptions) -> anyhow::Result<ExitCo
     }
     let clock = Clock::system();
     let store = open_store(&config, &clock).await?;
-    let engine = Engine::start(engine_config(&config)?, Arc::clone(&store), clock.clone())
+    let export = Export::start(&config.traces)?;
+    let mut engine_config = engine_config(&config)?;
+    engine_config.traces =
+        export.as_ref().map(|export| TraceConfig { sink: export.sink(), message_ratio: config.traces.message_ratio });
+    let engine = Engine::start(engine_config, Arc::clone(&store), clock.clone())
         .await
         .context("the engine could not start from the ledger")?;
     let engine = Arc::new(engine);
@@ -102,6 +108,7 @@ pub async fn run(config: Config, options: ServeOptions) -> anyhow::Result<ExitCo
                 StoreKind::Scylla => scylla::SCHEMA_VERSION,
             },
         },
+        traces: export.as_ref().map(|export| CallTraces { sink: export.sink(), ratio: config.traces.call_ratio }),
         tls: grpc_tls(&config)?,
         shutdown: stop_grpc.clone(),
     };
@@ -125,6 +132,10 @@ pub async fn run(config: Config, options: ServeOptions) -> anyhow::Result<ExitCo
         engine.close().await;
     }
     let store_closed = within(config.shutdown.close_store, tokio::spawn(async move { store.close().await })).await;
+    if let Some(export) = export {
+        let flushed = export.close().await;
+        tracing::info!(finished = flushed, "spans are exported");
+    }
     stop_ops.cancel();
     let _ = tokio::join!(ops_task, upkeep);
     Ok(farewell(stopped, store_closed))

@@ -15,4 +15,5 @@ pub mod schema;
 pub mod serve;
 pub mod telemetry;
 pub mod tls;
+pub mod traces;
 pub mod webhooks;

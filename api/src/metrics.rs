@@ -66,6 +66,9 @@ pub const GRPC_AUTH_FAILURES: &str = "sluice_grpc_auth_failures_total";
 /// Counter, label `result`: `stored`, `refused`.
 pub const IMPORT_ROWS: &str = "sluice_import_rows_total";
 
+/// Counter, label `result`: `exported`, `failed`, `dropped`.
+pub const TRACE_SPANS: &str = "sluice_trace_spans_total";
+
 /// Every metric of this crate.
 #[rustfmt::skip] // a line says what it is, the next what it means
 pub const METRICS: &[Metric] = &[
@@ -125,6 +128,8 @@ pub const METRICS: &[Metric] = &[
         "gRPC calls without a token that is believed, by reason. expired from one caller is a clock or a token that is not renewed; a rise of signature after a key rotation means that the key file here is the old one."),
     Metric::counter(IMPORT_ROWS, "rows", &["result"],
         "Recipients imported, by result. refused rows are listed to the importer with row, field and reason."),
+    Metric::counter(TRACE_SPANS, "spans", &["result"],
+        "Spans of traces, by what became of them. failed: the collector did not take them (the log says why); dropped: more came than it takes, so lower traces.message_ratio or look at the collector. Messages are not concerned."),
 ];
 
 /// Describes every metric of this crate. To be called once, right after the recorder is installed: earlier descriptions are lost.
@@ -135,6 +140,9 @@ pub fn describe() {
     metrics::gauge!(GRPC_WATCHES).set(0.0);
     for result in ["stored", "refused"] {
         metrics::counter!(IMPORT_ROWS, "result" => result).increment(0);
+    }
+    for result in ["exported", "failed", "dropped"] {
+        metrics::counter!(TRACE_SPANS, "result" => result).increment(0);
     }
 }
 

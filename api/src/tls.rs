@@ -62,6 +62,14 @@ pub fn server_config(files: &TlsFiles, alpn: &[&str]) -> Result<Arc<ServerConfig
     Ok(Arc::new(config))
 }
 
+/// Reads the root certificates of a private authority.
+///
+/// # Errors
+/// [`TlsError::Certificate`], naming the file.
+pub fn roots(file: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    certificates(file).map_err(|reason| TlsError::Certificate { file: file.to_owned(), reason })
+}
+
 fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let read = CertificateDer::pem_file_iter(file).map_err(|error| error.to_string())?;
     let chain = read.collect::<Result<Vec<_>, _>>().map_err(|error| error.to_string())?;

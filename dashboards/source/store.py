@@ -53,6 +53,8 @@ def build():
               [(f"{now('process_open_fds', eq('job=', 'sluice'))} / {now('process_max_fds', eq('job=', 'sluice'))}", "{{instance}}")], [runbook("file-descriptors")], warn=0.8, maximum=1),
         graph("Connections", "Open connections by listener, and connections that the kernel could not hand over (per second).", "short",
               [(f"sum by (listener) ({now('sluice_listener_connections')})", "{{listener}}"), (f"sum({rate('sluice_listener_accept_errors_total')})", "accept errors")], [runbook("file-descriptors")]),
+        graph("Spans", "Spans of traces per second, by what became of them. failed and dropped cost traces, never a message: the collector is away, or takes less than is sampled.", "cps",
+              [(f"sum by (result) ({rate('sluice_trace_spans_total')})", "{{result}}")], [reference()]),
         graph("Threads", "Threads of the process.", "short", [(now("process_threads", 'job="sluice"'), "{{instance}}")], [reference()]),
         table("What runs", "Seconds since the start, by node and version. Two versions at once: a rollout is under way.", "s",
               f"(time() - {now('process_start_time_seconds', eq('job=', 'sluice'))}) * on (instance) group_left (version) {now('sluice_build_info')}", [runbook("restarts")], w=8, h=7),

@@ -8,6 +8,7 @@ use crate::domain::backoff::Backoff;
 use crate::domain::breaker::BreakerConfig;
 use crate::domain::ids::AccountId;
 use crate::provider::Account;
+use crate::trace::TraceConfig;
 
 /// Settings of one engine.
 #[derive(Debug, Clone)]
@@ -62,12 +63,14 @@ pub struct EngineConfig {
     pub campaign_series_max: usize,
     /// Pause between two campaigns that are counted anew for the drift gauge; zero: none are.
     pub drift_pause: Duration,
-    /// Campaigns with more recipients are not counted anew for it: each count is one long read.
+    /// Campaigns with more recipients are not counted anew for it: each count reads all of their messages.
     pub drift_recipients_max: u64,
     /// How long senders get to bring in their answers when the engine stops.
     pub drain_senders: Duration,
     /// How long outcomes get to reach the ledger after that.
     pub flush_statuses: Duration,
+    /// Where the spans of sampled messages go; `None`: there are none.
+    pub traces: Option<TraceConfig>,
 }
 
 impl Default for EngineConfig {
@@ -100,6 +103,7 @@ impl Default for EngineConfig {
             drift_recipients_max: 1_000_000,
             drain_senders: Duration::from_secs(25),
             flush_statuses: Duration::from_secs(5),
+            traces: None,
         }
     }
 }

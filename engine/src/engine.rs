@@ -23,6 +23,7 @@ use crate::status::Ledger;
 use crate::status::sink::Sink;
 use crate::store::{Store, StoreResult};
 use crate::supervisor::{Context, Handle, SupervisorActor, heal_settled, recover};
+use crate::trace::Traces;
 use crate::webhook::WebhookSink;
 
 /// A running engine.
@@ -49,6 +50,7 @@ impl Engine {
         let registry = Arc::new(Registry::default());
         let ledger = Ledger::new(&store, &registry, &clock, &config);
         let correlation = CorrelationKey::new(store.installation_secret().await?);
+        let traces = config.traces.clone().map(|traces| Arc::new(Traces::new(traces, correlation.trace_salt())));
         let outcomes = Arc::new(Outcomes {
             backoff: config.backoff,
             error_run_max: config.error_run_max,
@@ -61,6 +63,7 @@ impl Engine {
             idle_timeout: config.idle_timeout,
             clock: clock.clone(),
             outcomes,
+            traces,
         };
         let context = Arc::new(Context::new(store, clock, config, registry, ledger, correlation, senders));
         let found = recover(&context).await?;

@@ -21,6 +21,7 @@ mod sender;
 mod status;
 pub mod store;
 mod supervisor;
+pub mod trace;
 pub mod webhook;
 
 pub use config::EngineConfig;

@@ -5,7 +5,7 @@ mod handles;
 
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 
-pub(crate) use handles::{EntryMetrics, Family, ProviderMetrics, reported_failure};
+pub(crate) use handles::{EntryMetrics, Family, ProviderMetrics, outcome_name, reported_failure};
 
 /// Requests to providers by outcome (`accepted`, `not_processed`, `failed`, `unclear`).
 pub const PROVIDER_REQUESTS: &str = "sluice_provider_requests_total";

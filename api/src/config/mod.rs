@@ -16,6 +16,7 @@ mod sections;
 mod store;
 #[cfg(test)]
 mod tests;
+mod traces;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -32,6 +33,7 @@ pub use sections::{
     Webhooks,
 };
 pub use store::{Scylla, Store, StoreKind, SyncMode};
+pub use traces::Traces;
 
 use crate::auth::AuthConfig;
 use context::{Context, Key};
@@ -78,6 +80,8 @@ pub struct Config {
     pub metrics: Metrics,
     /// Logs.
     pub log: Log,
+    /// Traces, off unless a collector is named.
+    pub traces: Traces,
     /// Provider accounts, sorted by name.
     pub accounts: Vec<Account>,
 }
@@ -152,6 +156,7 @@ impl Config {
             shutdown: root.section("shutdown", Shutdown::read),
             metrics: root.section("metrics", Metrics::read),
             log: root.section("log", Log::read),
+            traces: root.section("traces", Traces::read),
             accounts: root.named("accounts", Account::read),
         };
         config.check_public_base_url(root);

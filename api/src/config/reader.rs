@@ -207,6 +207,27 @@ impl<'c, 'i> Section<'c, 'i> {
         usize::try_from(number).unwrap_or(default)
     }
 
+    /// A share of a whole, 0 to 1.
+    pub(super) fn ratio(&mut self, key: &str, default: f64) -> f64 {
+        let Some(found) = self.ask(key, Some(default.to_string())) else {
+            return default;
+        };
+        let number = match &found {
+            Found::Environment(text, _) => text.trim().parse::<f64>().ok(),
+            Found::File(DeValue::Float(number), _) => number.as_str().parse::<f64>().ok(),
+            Found::File(DeValue::Integer(number), _) => number.as_str().parse::<f64>().ok(),
+            Found::File(..) => None,
+        };
+        match number.filter(|number| (0.0..=1.0).contains(number)) {
+            Some(number) => number,
+            None => {
+                let hint = Some(format!("the default is {default}"));
+                self.wrong(key, found.place(), "must be a number from 0 to 1".to_owned(), hint);
+                default
+            }
+        }
+    }
+
     /// A time in milliseconds; the key should end in `_ms`.
     pub(super) fn milliseconds(&mut self, key: &str, default: u64, bounds: RangeInclusive<u64>) -> Duration {
         Duration::from_millis(self.integer(key, default, bounds))

@@ -14,11 +14,13 @@ mod messages;
 mod server;
 mod status;
 mod templates;
+mod traced;
 
 #[cfg(test)]
 mod tests;
 
 pub use server::{GrpcLimits, GrpcParts, ServerInfo, serve, tls_config};
+pub use traced::CallTraces;
 
 use std::sync::Arc;
 

@@ -18,6 +18,7 @@ use tonic::transport::{Identity, Server, ServerTlsConfig};
 
 use super::admission::AdmissionLayer;
 use super::incoming::incoming;
+use super::traced::{CallTraces, TraceLayer};
 use super::{Front, Streams, admin::Admin};
 use crate::auth::Verifier;
 use crate::auth::layer::AuthLayer;
@@ -96,6 +97,8 @@ pub struct GrpcParts {
     pub limits: GrpcLimits,
     /// What the server says of itself.
     pub info: ServerInfo,
+    /// Traces of calls; `None`: there are none.
+    pub traces: Option<CallTraces>,
     /// TLS; `None`: plain.
     pub tls: Option<ServerTlsConfig>,
     /// Ends the server: health turns to not serving, long streams end, calls under way are finished.
@@ -104,7 +107,7 @@ pub struct GrpcParts {
 
 /// Serves until `shutdown`. Then waits for the calls under way, without a limit of its own: give it a deadline.
 pub async fn serve(parts: GrpcParts, listener: TcpListener) -> Result<(), tonic::transport::Error> {
-    let GrpcParts { control, verifier, clock, limits, info, tls, shutdown } = parts;
+    let GrpcParts { control, verifier, clock, limits, info, traces, tls, shutdown } = parts;
     let front = Front {
         control,
         shutdown: shutdown.clone(),
@@ -132,6 +135,7 @@ pub async fn serve(parts: GrpcParts, listener: TcpListener) -> Result<(), tonic:
     let router = server
         .layer(AdmissionLayer::new(limits.requests_max))
         .layer(AuthLayer::new(verifier, clock))
+        .layer(TraceLayer(traces))
         .add_service(health_service)
         .add_optional_service(reflection(tonic_reflection::server::Builder::build_v1))
         .add_optional_service(reflection(tonic_reflection::server::Builder::build_v1alpha))

@@ -372,6 +372,7 @@ impl CampaignWork {
             clock: self.args.context.clock.clone(),
             correlation: Arc::clone(&self.args.context.correlation),
             actor: self.myself.clone(),
+            traces: self.args.context.senders.traces.clone(),
         };
         tokio::spawn(hand_out.run(messages, slots, kept));
     }

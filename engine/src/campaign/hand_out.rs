@@ -6,17 +6,19 @@ use std::time::Duration;
 use super::shared::{CampaignShared, Slot};
 use super::{CampaignMsg, CampaignRef};
 use crate::domain::correlation::CorrelationKey;
-use crate::domain::ids::AttemptKey;
+use crate::domain::ids::{AttemptKey, LineKey};
 use crate::domain::message::{Event, Failure};
 use crate::domain::phone::Address;
 use crate::domain::template::ParamList;
-use crate::domain::time::Clock;
+use crate::domain::time::{Clock, Mono, UnixMillis};
+use crate::domain::trace::Step;
 use crate::line::LineMsg;
 use crate::line::gate::Permits;
 use crate::provider::RequestPlan;
 use crate::sender::{Item, OpenAttempt};
 use crate::status::Ledger;
 use crate::store::{Entry, EntryResult, StoreError, ToSend};
+use crate::trace::{self, Span, Traces};
 
 /// What a hand-out needs, prepared once per campaign and line.
 pub(crate) struct HandOut {
@@ -26,6 +28,7 @@ pub(crate) struct HandOut {
     pub(crate) clock: Clock,
     pub(crate) correlation: Arc<CorrelationKey>,
     pub(crate) actor: CampaignRef,
+    pub(crate) traces: Option<Arc<Traces>>,
 }
 
 /// A hand-out that did not come to its end, refused by the ledger or by a panic. None of its messages is lost: the actor reads
@@ -50,7 +53,7 @@ impl HandOut {
         debug_assert_eq!(messages.len(), slots.len());
         let line = Arc::clone(permits.line());
         let mut unfinished = Unfinished(Some(Arc::clone(&self.shared)));
-        let at = self.clock.wall();
+        let (at, began) = (self.clock.wall(), self.clock.mono());
         let entries: Vec<Entry> = messages
             .iter()
             .map(|m| Entry { key: m.key, event: Event::Intent { attempt: m.next_attempt, line: line.key, at } })
@@ -66,6 +69,9 @@ impl HandOut {
                 continue;
             }
             let key = AttemptKey { message: message.key, attempt: message.next_attempt };
+            if let Some(traces) = &self.traces {
+                self.trace(traces, key, line.key, (at, began));
+            }
             let attempt = OpenAttempt::new(key, slot, self.ledger.clone(), self.clock.clone());
             match self.render(&message, &mut params) {
                 Ok((body, cost)) => items.push(Box::new(Item {
@@ -91,6 +97,29 @@ impl HandOut {
             let _ = self.actor.cast(CampaignMsg::Handed(retried));
         }
         unfinished.0 = None;
+    }
+
+    /// The first span of an attempt: from the grant until its intent is durable.
+    fn trace(&self, traces: &Traces, key: AttemptKey, line: LineKey, (at, began): (UnixMillis, Mono)) {
+        let Some(trace) = traces.of(key.message) else { return };
+        let mut facts = trace::facts_of(key.message, key.attempt);
+        let record = self.shared.record();
+        facts.extend([
+            ("sluice.campaign_id", record.id.as_str().to_owned().into()),
+            ("sluice.line", line.0.into()),
+            ("sluice.provider", self.shared.kind.as_str().into()),
+        ]);
+        traces.finished(Span {
+            name: "hand out",
+            kind: trace::Kind::Internal,
+            place: trace.span(key.attempt, Step::HandOut),
+            parent: None,
+            link: self.shared.put_to_work_by(),
+            began: trace::system_time(at),
+            took: self.clock.mono().since(began),
+            facts,
+            trouble: None,
+        });
     }
 
     async fn commit(&self, entries: Vec<Entry>) -> Option<Vec<EntryResult>> {

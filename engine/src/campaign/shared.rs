@@ -18,6 +18,7 @@ use crate::domain::provider_kind::ProviderKind;
 use crate::domain::stage::Shown;
 use crate::domain::tally::Tally;
 use crate::domain::time::{Mono, UnixMillis};
+use crate::domain::trace::SpanRef;
 
 /// One campaign that is not settled yet.
 #[derive(Debug)]
@@ -40,6 +41,8 @@ pub(crate) struct CampaignShared {
     pub(crate) actor: ArcSwapOption<CampaignRef>,
     counts: Mutex<Counted>,
     progress: watch::Sender<Progress>,
+    /// The traced call that last put it to work, as far as this process has seen it.
+    put_to_work_by: ArcSwapOption<SpanRef>,
     binding: Mutex<Binding>,
     errors: Mutex<ErrorRun>,
     /// Pending messages when the campaign was last found not complete, and how often in a row.
@@ -95,6 +98,7 @@ impl CampaignShared {
             actor: ArcSwapOption::empty(),
             counts: Mutex::new(Counted { tally, as_of: now, revision, ..Counted::default() }),
             progress: watch::Sender::new(progress),
+            put_to_work_by: ArcSwapOption::empty(),
             binding: Mutex::new(Binding::NotRunning),
             errors: Mutex::default(),
             not_complete: Mutex::default(),
@@ -246,6 +250,14 @@ impl CampaignShared {
 
     pub(crate) fn tally(&self) -> Tally {
         self.counts.lock().tally
+    }
+
+    pub(crate) fn put_to_work_by(&self) -> Option<SpanRef> {
+        self.put_to_work_by.load().as_deref().copied()
+    }
+
+    pub(crate) fn set_put_to_work_by(&self, caller: SpanRef) {
+        self.put_to_work_by.store(Some(Arc::new(caller)));
     }
 
     pub(crate) fn subscribe(&self) -> watch::Receiver<Progress> {

@@ -150,7 +150,7 @@ impl Control {
 
 /// Runs `work` to its end even when the caller goes away.
 pub async fn detached<T: Send + 'static>(work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
-    match tokio::spawn(work).await {
+    match tokio::spawn(crate::trace::carried(crate::trace::caller(), work)).await {
         Ok(result) => result,
         Err(error) if error.is_panic() => Err(Error::Bug("handling the call failed inside the server".to_owned())),
         Err(_) => Err(Error::Unavailable("the server is shutting down")),

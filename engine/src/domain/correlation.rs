@@ -107,6 +107,13 @@ impl CorrelationKey {
         Some((campaign, seq, attempt))
     }
 
+    /// What this installation's traces begin with ([`Sampling`](super::trace::Sampling)). It says nothing of the secret.
+    pub fn trace_salt(&self) -> u64 {
+        // No id's plain bytes are as short as this text.
+        let mac: [u8; 32] = self.mac(b"traces").finalize().into_bytes().into();
+        mac.iter().take(8).fold(0, |salt, byte| (salt << 8) | u64::from(*byte))
+    }
+
     fn mac(&self, plain: &[u8]) -> Hmac<Sha256> {
         let mut mac = self.keyed.clone();
         mac.update(plain);

@@ -19,3 +19,4 @@ pub mod stage;
 pub mod tally;
 pub mod template;
 pub mod time;
+pub mod trace;

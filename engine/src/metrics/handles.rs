@@ -27,18 +27,26 @@ impl ProviderMetrics {
     }
 
     pub(crate) fn concluded(&self, kind: ProviderKind, verdict: &Verdict, latency: Duration) {
-        let outcome = match verdict {
-            Verdict::Accepted { .. } => 0,
-            Verdict::NotProcessed { .. } => 1,
-            Verdict::Failed { .. } => 2,
-            Verdict::Unclear { .. } => 3,
-        };
-        self.requests[kind as usize][outcome].increment(1);
+        self.requests[kind as usize][outcome(verdict)].increment(1);
         self.seconds[kind as usize].record(latency.as_secs_f64());
         if let (Some(class), Some(failure)) = (verdict.class(), verdict.failure()) {
             failed(kind, "answer", class, failure.code);
         }
     }
+}
+
+fn outcome(verdict: &Verdict) -> usize {
+    match verdict {
+        Verdict::Accepted { .. } => 0,
+        Verdict::NotProcessed { .. } => 1,
+        Verdict::Failed { .. } => 2,
+        Verdict::Unclear { .. } => 3,
+    }
+}
+
+/// The word for how a request ended.
+pub(crate) fn outcome_name(verdict: &Verdict) -> &'static str {
+    OUTCOMES[outcome(verdict)]
 }
 
 /// A failure that a webhook reported.

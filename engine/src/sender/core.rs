@@ -14,6 +14,7 @@ use crate::domain::breaker::Outcome;
 use crate::domain::time::Clock;
 use crate::line::LineMsg;
 use crate::line::gate::LineShared;
+use crate::trace::Traces;
 
 /// What every sender of an engine shares.
 #[derive(Clone)]
@@ -23,6 +24,7 @@ pub(crate) struct SenderContext {
     pub(crate) idle_timeout: Duration,
     pub(crate) clock: Clock,
     pub(crate) outcomes: Arc<super::outcome::Outcomes>,
+    pub(crate) traces: Option<Arc<Traces>>,
 }
 
 /// One sender's queue and connections.

@@ -14,10 +14,12 @@ use crate::domain::campaign::Settings;
 use crate::domain::ids::CampaignKey;
 use crate::domain::message::Event;
 use crate::domain::time::UnixMillis;
+use crate::domain::trace::Step;
 use crate::line::gate::LineShared;
-use crate::metrics::ProviderMetrics;
+use crate::metrics::{ProviderMetrics, outcome_name};
 use crate::provider::{Act, Answer, Class, Transport, Verdict, classify};
 use crate::supervisor::SupervisorMsg;
+use crate::trace::{self, Span, Traces};
 
 /// How an exchange ended.
 pub(crate) enum Answered {
@@ -62,6 +64,36 @@ pub(crate) struct Outcomes {
     pub(crate) metrics: ProviderMetrics,
 }
 
+/// The span of a request, part of its attempt's hand-out.
+fn trace(traces: &Traces, core: &SenderCore, item: &Item, answered: &Answered, verdict: &Verdict, latency: Duration) {
+    let key = item.attempt.key();
+    let Some(trace) = traces.of(key.message) else { return };
+    let outcome = outcome_name(verdict);
+    let mut facts = trace::facts_of(key.message, key.attempt);
+    facts.extend([
+        ("sluice.line", item.line.key.0.into()),
+        ("sluice.provider", item.line.record().kind.as_str().into()),
+        ("sluice.outcome", outcome.into()),
+    ]);
+    if let Answered::Response { status, .. } | Answered::Unreadable { status } = answered {
+        facts.push(("http.response.status_code", (*status).into()));
+    }
+    if let Some(failure) = verdict.failure() {
+        facts.push(("sluice.code", failure.code.into()));
+    }
+    traces.finished(Span {
+        name: "provider request",
+        kind: trace::Kind::Client,
+        place: trace.span(key.attempt, Step::Request),
+        parent: Some(trace.span(key.attempt, Step::HandOut).span),
+        link: None,
+        began: trace::system_time(core.context.clock.wall()) - latency,
+        took: latency,
+        facts,
+        trouble: (!matches!(verdict, Verdict::Accepted { .. })).then_some(outcome),
+    });
+}
+
 /// Whether it stops lines.
 fn of_line(act: Act) -> bool {
     matches!(act, Act::HoldLine | Act::HoldAccount | Act::PauseLine(_) | Act::PauseAccount(_))
@@ -81,6 +113,9 @@ impl Outcomes {
         let outcome = if effects.breaker { Outcome::Unclear } else { Outcome::Clear };
         core.learn(outcome, accepted.then_some(latency));
         self.metrics.concluded(kind, &verdict, latency);
+        if let Some(traces) = &core.context.traces {
+            trace(traces, core, &item, &answered, &verdict, latency);
+        }
         if matches!(answered, Answered::Broken { unwritten: true }) {
             item.attempt.mark_unwritten();
         }

@@ -9,6 +9,7 @@ mod consequence;
 mod parked;
 mod shard;
 pub(crate) mod sink;
+mod traced;
 
 #[cfg(test)]
 mod tests;

@@ -202,7 +202,12 @@ impl WebhookSink for Sink {
             }
         }
         if !entries.is_empty() {
+            let traced = self.traced(&entries);
+            let committing = self.context.clock.mono();
             let Replied { results, misfits } = self.commit(entries, consequences).await?;
+            if !traced.is_empty() {
+                self.trace(traced, &results, came.at, self.context.clock.mono().since(committing));
+            }
             let applied = results.iter().filter(|r| **r == EntryResult::Applied).count();
             self.metrics.applied.increment(applied as u64);
             self.metrics.duplicate.increment((results.len() - applied - misfits.len()) as u64);

@@ -54,8 +54,16 @@ impl Runtime for Handle {
         if campaign.state == CampaignState::Draft || campaign.settled_at.is_some() {
             return;
         }
+        let known = self.context.registry.get(campaign.key);
+        let ran = known.is_some_and(|shared| shared.record().state == CampaignState::Running);
         match recovery::adopt(&self.context, campaign.clone()).await {
             Ok(shared) => {
+                if let Some(caller) = crate::trace::caller()
+                    && campaign.state == CampaignState::Running
+                    && !ran
+                {
+                    shared.set_put_to_work_by(caller);
+                }
                 duties::refresh_tally(&self.context, &shared).await;
                 shared.publish(self.context.clock.mono(), true);
             }

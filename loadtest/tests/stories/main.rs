@@ -11,6 +11,7 @@ mod outages;
 mod restarts;
 mod storage;
 mod streams;
+mod traces;
 mod webhooks;
 
 use std::time::Duration;

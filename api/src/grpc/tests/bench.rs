@@ -129,6 +129,7 @@ impl Bench {
             clock,
             limits,
             info,
+            traces: None,
             tls: None,
             shutdown: shutdown.clone(),
         };
