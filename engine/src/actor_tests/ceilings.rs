@@ -95,8 +95,7 @@ async fn twenty_campaigns_never_exceed_the_ceiling() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn equal_campaigns_get_equal_shares() {
     let _alone = alone().await;
-    let house = House::open().await;
-    house.line("line-1", "", 1_000).await;
+    let house = House::with_line(1_000).await;
     let mut runs: Vec<Run> = Vec::new();
     // All begin at the same moment: a head start is not a share.
     house.control.hold_line(&acme(), "line-1", None, "not yet").await.unwrap();
@@ -130,8 +129,7 @@ async fn equal_campaigns_get_equal_shares() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_paused_campaign_gives_its_share_away_at_once() {
     let _alone = alone().await;
-    let house = House::open().await;
-    house.line("line-1", "", 400).await;
+    let house = House::with_line(400).await;
     let first = house.started("first", "line-1", 2_000).await;
     let second = house.started("second", "line-1", 2_000).await;
     house.provider.until(200).await;

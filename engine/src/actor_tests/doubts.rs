@@ -25,8 +25,7 @@ fn unclear(seen: &Seen) -> Option<Reply> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn at_most_once_waits_for_the_echo() {
     let _together = together().await;
-    let house = House::open().await;
-    house.line("line-1", "", 1_000).await;
+    let house = House::with_line(1_000).await;
     house.provider.answers(unless(unclear));
     let policy = DeliveryPolicy::AtMostOnce { echo_wait_ms: 2_000 };
     let run = house.draft("campaign", "line-1", 200, |settings| settings.policy = Some(policy)).await;
@@ -50,8 +49,7 @@ async fn at_most_once_waits_for_the_echo() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn at_least_once_sends_again_after_the_grace() {
     let _together = together().await;
-    let house = House::open().await;
-    house.line("line-1", "", 1_000).await;
+    let house = House::with_line(1_000).await;
     house.provider.answers(unless(unclear));
     let policy = DeliveryPolicy::AtLeastOnce { grace_ms: 1_000 };
     let run = house.draft("campaign", "line-1", 200, |settings| settings.policy = Some(policy)).await;
@@ -93,8 +91,7 @@ async fn a_time_out_is_in_doubt() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_providers_word_that_it_has_a_message_ends_the_doubt() {
     let _together = together().await;
-    let house = House::open().await;
-    house.line("line-1", "", 1_000).await;
+    let house = House::with_line(1_000).await;
     house.provider.answers(unless(|seen| (seq_of(seen) == 7).then_some(Reply::TakeAndCut)));
     let run = house.started("campaign", "line-1", 20).await;
     house.until_state(&run, CampaignState::Completed).await;

@@ -15,8 +15,7 @@ use crate::webhook::Reported;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cancelled_campaign_sends_no_more() {
     let _together = together().await;
-    let house = House::open().await;
-    house.line("line-1", "", 500).await;
+    let house = House::with_line(500).await;
     house.provider.answers(|_| Reply::AcceptAfter(Duration::from_millis(20)));
     let run = house.started("campaign", "line-1", 500).await;
     house.provider.until(100).await;
@@ -38,8 +37,7 @@ async fn a_cancelled_campaign_sends_no_more() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_unsent_at_stop_at_expires() {
     let _together = together().await;
-    let house = House::open().await;
-    house.line("line-1", "", 200).await;
+    let house = House::with_line(200).await;
     let stop_at = house.control.now().after(Duration::from_secs(600));
     let run = house.draft("campaign", "line-1", 1_000, |settings| settings.stop_at = Some(stop_at)).await;
     house.start(&run).await;
@@ -58,8 +56,7 @@ async fn what_is_unsent_at_stop_at_expires() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_scheduled_campaign_begins_by_itself() {
     let _together = together().await;
-    let house = House::open().await;
-    house.line("line-1", "", 500).await;
+    let house = House::with_line(500).await;
     let start_at = house.control.now().after(Duration::from_secs(600));
     let run = house.draft("campaign", "line-1", 50, |settings| settings.start_at = Some(start_at)).await;
     house.start(&run).await;
@@ -71,8 +68,7 @@ async fn a_scheduled_campaign_begins_by_itself() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_campaign_waits_for_its_last_retry() {
     let _together = together().await;
-    let house = House::open().await;
-    house.line("line-1", "", 500).await;
+    let house = House::with_line(500).await;
     let pair = Reply::Refuse { status: 400, code: 131_056 };
     house.provider.answers(unless(move |seen| (seen.number == 3).then_some(pair)));
     let run = house.started("campaign", "line-1", 50).await;
@@ -90,8 +86,7 @@ async fn a_campaign_waits_for_its_last_retry() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn send_again_reopens_a_completed_campaign() {
     let _together = together().await;
-    let house = House::open().await;
-    house.line("line-1", "", 500).await;
+    let house = House::with_line(500).await;
     house.provider.answers(unless(|seen| (seen.number < 3).then_some(Reply::TakeAndCut)));
     let policy = DeliveryPolicy::AtMostOnce { echo_wait_ms: 1_000 };
     let run = house.draft("campaign", "line-1", 50, |settings| settings.policy = Some(policy)).await;

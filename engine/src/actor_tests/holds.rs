@@ -13,8 +13,7 @@ const WORKERS: u32 = 8;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn twenty_request_errors_in_a_row_hold_the_campaign() {
     let _together = together().await;
-    let house = House::open().await;
-    house.line("line-1", "", 1_000).await;
+    let house = House::with_line(1_000).await;
     let bad_parameters = Reply::Refuse { status: 400, code: 132_000 };
     house.provider.answers(unless(move |seen| (seen.number % 40 >= 20).then_some(bad_parameters)));
     let run = house.draft("campaign", "line-1", 300, |settings| settings.workers = Some(1)).await;
@@ -48,8 +47,7 @@ async fn twenty_request_errors_in_a_row_hold_the_campaign() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_refused_template_holds_the_campaign_with_its_messages() {
     let _together = together().await;
-    let house = House::open().await;
-    house.line("line-1", "", 1_000).await;
+    let house = House::with_line(1_000).await;
     house.provider.answers(|_| Reply::Refuse { status: 404, code: 132_001 });
     let run = house.draft("campaign", "line-1", 100, |settings| settings.workers = Some(WORKERS)).await;
     house.start(&run).await;

@@ -67,6 +67,13 @@ impl House {
         Self::with(|_| {}).await
     }
 
+    /// With `line-1`, of this ceiling, in a pool of its own.
+    pub(super) async fn with_line(ceiling: u32) -> Self {
+        let house = Self::open().await;
+        house.line("line-1", "", ceiling).await;
+        house
+    }
+
     /// With settings of its own.
     pub(super) async fn with(tune: impl FnOnce(&mut EngineConfig)) -> Self {
         let dir = Arc::new(tempfile::tempdir().unwrap());

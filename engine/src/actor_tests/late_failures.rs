@@ -29,8 +29,7 @@ async fn assert_sends(house: &House, id: &str) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_failure_that_comes_again_does_not_hold_a_released_line() {
     let _together = together().await;
-    let house = House::open().await;
-    house.line("line-1", "", 500).await;
+    let house = House::with_line(500).await;
     let run = house.started("campaign", "line-1", 10).await;
     house.until_state(&run, CampaignState::Completed).await;
     let seen = house.taken(&run);
@@ -59,8 +58,7 @@ async fn a_failure_that_comes_again_does_not_hold_a_released_line() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_late_refusal_of_the_template_does_not_hold_a_campaign_that_was_resumed_since() {
     let _together = together().await;
-    let house = House::open().await;
-    house.line("line-1", "", 500).await;
+    let house = House::with_line(500).await;
     let late = Reply::RefuseAfter { pause: Duration::from_millis(700), status: 404, code: 132_001 };
     house.provider.answers(unless(move |seen| (seen.number == 0).then_some(late)));
     let run = house.started("campaign", "line-1", 10).await;
@@ -80,8 +78,7 @@ async fn a_late_refusal_of_the_template_does_not_hold_a_campaign_that_was_resume
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_provider_that_hangs_up_before_its_answer_has_been_heard() {
     let _together = together().await;
-    let house = House::open().await;
-    house.line("line-1", "", 500).await;
+    let house = House::with_line(500).await;
     let run = house.started("campaign", "line-1", 2).await;
     house.until_state(&run, CampaignState::Completed).await;
     let seen = house.taken(&run);

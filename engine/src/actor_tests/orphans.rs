@@ -28,8 +28,7 @@ async fn parked(house: &House) -> u64 {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn orphans_of_a_shared_account_are_listed_by_their_line_or_their_campaign() {
     let _together = together().await;
-    let house = House::open().await;
-    house.line("line-1", "", 500).await;
+    let house = House::with_line(500).await;
     let run = house.started("campaign", "line-1", 3).await;
     house.until_state(&run, CampaignState::Completed).await;
     let seen = house.taken(&run);
@@ -59,8 +58,7 @@ async fn orphans_of_a_shared_account_are_listed_by_their_line_or_their_campaign(
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_left_of_a_deleted_campaign_is_listed_by_its_line() {
     let _together = together().await;
-    let house = House::open().await;
-    house.line("line-1", "", 500).await;
+    let house = House::with_line(500).await;
     let run = house.started("campaign", "line-1", 2).await;
     house.until_state(&run, CampaignState::Completed).await;
     let seen = house.taken(&run);

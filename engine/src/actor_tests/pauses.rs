@@ -41,8 +41,7 @@ async fn what_has_not_passed_the_gate_stays() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_answer_to_a_pause_bounds_what_still_leaves() {
     let _together = together().await;
-    let house = House::open().await;
-    house.line("line-1", "", 2_000).await;
+    let house = House::with_line(2_000).await;
     let run = house.started("campaign", "line-1", 3_000).await;
     for round in 1..=5 {
         house.provider.until(round * 200).await;
@@ -58,8 +57,7 @@ async fn the_answer_to_a_pause_bounds_what_still_leaves() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn fifty_pauses_and_resumptions_in_quick_succession() {
     let _together = together().await;
-    let house = House::open().await;
-    house.line("line-1", "", 2_000).await;
+    let house = House::with_line(2_000).await;
     house.provider.answers(|_| Reply::AcceptAfter(Duration::from_millis(3)));
     let run = house.started("campaign", "line-1", 3_000).await;
     for _ in 0..50 {
@@ -74,8 +72,7 @@ async fn fifty_pauses_and_resumptions_in_quick_succession() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn time_does_not_overrule_what_somebody_wrote_meanwhile() {
     let _together = together().await;
-    let house = House::open().await;
-    house.line("line-1", "", 500).await;
+    let house = House::with_line(500).await;
     house.control.hold_line(&acme(), "line-1", None, "by hand").await.unwrap();
     let run = house.started("campaign", "line-1", 5).await;
     house.pause(&run).await;

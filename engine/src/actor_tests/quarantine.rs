@@ -11,8 +11,7 @@ use crate::faults;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_campaign_that_panics_is_held_and_another_goes_on() {
     let _alone = alone().await;
-    let house = House::open().await;
-    house.line("line-1", "", 300).await;
+    let house = House::with_line(300).await;
     let bad = house.started("bad", "line-1", 300).await;
     let good = house.started("good", "line-1", 300).await;
     house.provider.until(20).await;

@@ -12,8 +12,7 @@ use crate::domain::stage::Shown;
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stop_waits_for_the_answers() {
     let _together = together().await;
-    let house = House::open().await;
-    house.line("line-1", "", 500).await;
+    let house = House::with_line(500).await;
     house.provider.answers(|_| Reply::AcceptAfter(Duration::from_millis(100)));
     let run = house.started("campaign", "line-1", 400).await;
     house.provider.until(100).await;
@@ -36,8 +35,7 @@ fn after_a_hard_stop_what_was_in_flight_is_in_doubt() {
     let first = runtime();
     let (together, run, dir, provider, in_flight) = first.block_on(async {
         let together = together().await;
-        let house = House::open().await;
-        house.line("line-1", "", 500).await;
+        let house = House::with_line(500).await;
         house.provider.answers(|_| Reply::AcceptAfter(Duration::from_millis(100)));
         let run = house.started("campaign", "line-1", 400).await;
         house.provider.until(100).await;
