@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::control::differences;
 use crate::domain::ids::CampaignKey;
 use crate::metrics::{DRIFT, DRIFT_SAMPLES};
+use crate::store::StoreError;
 use crate::supervisor::Context;
 
 /// Times as long as a count took, nothing is counted after it.
@@ -21,42 +22,75 @@ pub(crate) async fn sample(context: Arc<Context>) {
     if pause.is_zero() {
         return;
     }
-    // A drift stays until the campaign is counted again and is right.
-    let mut found: HashMap<CampaignKey, u64> = HashMap::new();
-    let (mut last, mut rest) = (None, pause);
+    let (mut round, mut rest) = (Round::default(), pause);
     loop {
         tokio::time::sleep(rest).await;
-        rest = pause;
-        let Some(key) = following(&candidates(&context), last) else { continue };
-        last = Some(key);
         let began = context.clock.mono();
-        match context.store.recount(key).await {
-            Ok((kept, counted)) => {
-                let differences = differences(&kept, &counted);
-                samples.increment(1);
-                match differences.iter().map(|d| d.kept.abs_diff(d.counted)).sum() {
-                    0 => found.remove(&key),
-                    sum => {
-                        tracing::error!(campaign = %key, ?differences, "a tally differs from its messages");
-                        found.insert(key, sum)
-                    }
-                };
-                #[allow(clippy::cast_precision_loss)] // counts stay far below 2^52
-                drift.set(found.values().sum::<u64>() as f64);
-            }
-            Err(error) => tracing::debug!(campaign = %key, %error, "could not be counted anew; its turn comes again"),
-        }
+        samples.increment(u64::from(round.look(&context).await));
+        #[allow(clippy::cast_precision_loss)] // counts stay far below 2^52
+        drift.set(round.sum() as f64);
         rest = resting(pause, context.clock.mono().since(began));
     }
 }
 
-/// Unsettled campaigns that are not too large, by their keys: the others do not move any more.
-fn candidates(context: &Context) -> Vec<CampaignKey> {
-    let most = context.config.drift_recipients_max;
-    let all = context.registry.all();
-    let mut keys: Vec<_> = all.iter().filter(|c| c.tally().recipients() <= most).map(|c| c.key).collect();
-    keys.sort_unstable();
-    keys
+/// Where the counting stands.
+#[derive(Debug, Default)]
+pub(crate) struct Round {
+    last: Option<CampaignKey>,
+    /// What is wrong. It stays until its campaign is counted again and is right, or is deleted; a campaign that settles meanwhile has
+    /// its turn all the same.
+    found: HashMap<CampaignKey, u64>,
+}
+
+impl Round {
+    /// Counts the campaign whose turn it is; true: it was counted.
+    pub(crate) async fn look(&mut self, context: &Context) -> bool {
+        self.forget_deleted(context).await;
+        let Some(key) = following(&self.candidates(context), self.last) else { return false };
+        self.last = Some(key);
+        let (kept, counted) = match context.store.recount(key).await {
+            Ok(counts) => counts,
+            Err(error) => {
+                tracing::debug!(campaign = %key, %error, "could not be counted anew; its turn comes again");
+                return false;
+            }
+        };
+        let differences = differences(&kept, &counted);
+        match differences.iter().map(|d| d.kept.abs_diff(d.counted)).sum() {
+            0 => self.found.remove(&key),
+            sum => {
+                tracing::error!(campaign = %key, ?differences, "a tally differs from its messages");
+                self.found.insert(key, sum)
+            }
+        };
+        true
+    }
+
+    /// What is wrong by now, in messages.
+    pub(crate) fn sum(&self) -> u64 {
+        self.found.values().sum()
+    }
+
+    /// A campaign that is gone from the ledger differs from nothing. The others are asked for only where something is wrong.
+    async fn forget_deleted(&mut self, context: &Context) {
+        let keys: Vec<CampaignKey> = self.found.keys().copied().collect();
+        for key in keys {
+            if let Err(StoreError::NotFound(_)) = context.store.campaign_by_key(key).await {
+                self.found.remove(&key);
+            }
+        }
+    }
+
+    /// Unsettled campaigns that are not too large, and those that were found wrong, by their keys: the others do not move any more.
+    fn candidates(&self, context: &Context) -> Vec<CampaignKey> {
+        let most = context.config.drift_recipients_max;
+        let all = context.registry.all();
+        let moving = all.iter().filter(|c| c.tally().recipients() <= most).map(|c| c.key);
+        let mut keys: Vec<_> = moving.chain(self.found.keys().copied()).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        keys
+    }
 }
 
 /// Whose turn it is after `last`.

@@ -6,6 +6,7 @@
 
 mod ceilings;
 mod doubts;
+mod drift;
 mod endings;
 mod every_fault;
 mod holds;

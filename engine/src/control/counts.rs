@@ -80,7 +80,7 @@ impl Control {
         Ok(views)
     }
 
-    /// Counts the messages of a campaign anew, from one consistent view.
+    /// Counts the messages of a campaign anew; counts and messages are compared as of the same moment.
     pub async fn recount(&self, tenant: &TenantId, id: &str) -> Result<Recount> {
         let campaign = self.campaign_record(tenant, id).await?;
         let (kept, counted) = self.store.recount(campaign.key).await.or_not_found("campaign", id)?;

@@ -173,7 +173,8 @@ pub trait Store: Send + Sync + 'static {
     async fn tally(&self, campaign: CampaignKey) -> StoreResult<Counts>;
     /// The sum over a tenant's campaigns.
     async fn tenant_totals(&self, tenant: &TenantId) -> StoreResult<TenantTotals>;
-    /// Counts again from the messages: (as kept, as counted), from one consistent view.
+    /// Counts again from the messages: (as kept, as counted). Both are read of each segment at the same moment, so they differ only
+    /// where the ledger is wrong, whatever is written meanwhile; different segments may be of different moments.
     async fn recount(&self, campaign: CampaignKey) -> StoreResult<(Counts, Counts)>;
 
     // --- messages ---

@@ -210,8 +210,15 @@ impl Store for EmbeddedStore {
 
     async fn recount(&self, campaign: CampaignKey) -> StoreResult<(Counts, Counts)> {
         let revision = self.shared.commits.load(Relaxed);
-        let (kept, counted) = self.readers.read_at_once(move |conn| counts::recount(conn, campaign)).await?;
-        Ok((Counts { revision, ..kept }, Counts { revision, ..counted }))
+        let mut recount = self.readers.read(move |conn| counts::Recount::begin(conn, campaign)).await?;
+        loop {
+            match self.readers.read_at_once(move |conn| recount.step(conn)).await? {
+                counts::Progress::More(rest) => recount = rest,
+                counts::Progress::Done(kept, counted) => {
+                    return Ok((Counts { revision, ..kept }, Counts { revision, ..counted }));
+                }
+            }
+        }
     }
 
     async fn message(&self, key: MessageKey) -> StoreResult<MessageRecord> {

@@ -1,13 +1,16 @@
-//! Counts as kept, and counted again from the messages.
+//! Counts as kept, and counted again from the messages: segment by segment, each in a read of its own, so that counting a large
+//! campaign holds no snapshot that would keep the log from being emptied.
+
+use std::collections::BTreeMap;
 
 use rusqlite::Connection;
 
-use super::campaigns;
+use super::campaigns::{self, Head};
 use super::error::{Try, damaged};
 use super::rows::{self, read_facts, read_state, row_ids};
 use super::tallies::{read_tally, tally_sums, unsigned};
 use crate::domain::campaign::CampaignState;
-use crate::domain::ids::{CampaignKey, TenantId};
+use crate::domain::ids::{CampaignKey, SEGMENT_LEN, TenantId};
 use crate::domain::message::Attempt;
 use crate::domain::tally::Tally;
 use crate::store::step::rejoin;
@@ -16,24 +19,98 @@ use crate::store::{Counts, TenantTotals};
 /// The counts as kept.
 pub(super) fn kept(conn: &Connection, key: CampaignKey) -> Try<Counts> {
     let tally = campaigns::tally(conn, key, &campaigns::head(conn, key)?)?;
-    let mut statement = conn.prepare_cached("SELECT code, count FROM failure WHERE campaign = ?1 AND count <> 0")?;
-    let failures =
-        statement.query_map([key.0], |row| Ok((row.get(0)?, unsigned(row, 1)?)))?.collect::<Result<_, _>>()?;
-    Ok(Counts { tally, failures, revision: 0 })
+    Ok(Counts { tally, failures: kept_failures(conn, key, (0, u32::MAX))?, revision: 0 })
 }
 
-/// As kept, and as counted. Inside one transaction, so that both are of the same moment.
-pub(super) fn recount(conn: &Connection, key: CampaignKey) -> Try<(Counts, Counts)> {
-    Ok((kept(conn, key)?, counted(conn, key)?))
+fn kept_failures(conn: &Connection, key: CampaignKey, (first, last): (u32, u32)) -> Try<BTreeMap<u32, u64>> {
+    let mut statement = conn.prepare_cached(
+        "SELECT code, sum(count) FROM failure WHERE campaign = ?1 AND segment BETWEEN ?2 AND ?3
+         GROUP BY code HAVING sum(count) <> 0",
+    )?;
+    let read = statement.query_map([key.0, first, last], |row| Ok((row.get(0)?, unsigned(row, 1)?)))?;
+    Ok(read.collect::<Result<_, _>>()?)
 }
 
-fn counted(conn: &Connection, key: CampaignKey) -> Try<Counts> {
-    let head = campaigns::head(conn, key)?;
-    let (from, to) = row_ids(key, 0, u32::MAX);
-    let recipients =
-        conn.query_row("SELECT count(*) FROM recipient WHERE id BETWEEN ?1 AND ?2", [from, to], |row| {
-            unsigned(row, 0)
-        })?;
+/// A recount under way.
+#[derive(Debug)]
+pub(super) struct Recount {
+    key: CampaignKey,
+    /// The list as it was when the count began: before the seal it grows behind this, and nothing in it changes.
+    head: Head,
+    /// The next segment.
+    next: u32,
+    kept: Counts,
+    counted: Counts,
+}
+
+impl Recount {
+    /// Begins with nothing counted.
+    pub(super) fn begin(conn: &Connection, key: CampaignKey) -> Try<Self> {
+        let head = campaigns::head(conn, key)?;
+        let mut kept = Counts::default();
+        if !head.sealed {
+            kept.tally = Tally::untouched(head.recipients, head.end);
+        }
+        Ok(Self { key, head, next: 0, kept, counted: Counts::default() })
+    }
+
+    /// Counts the next segment and adds what is kept of it. Inside one transaction, so that both are of the same moment; segments
+    /// may be of different ones. Gives itself back until the last is counted.
+    pub(super) fn step(mut self, conn: &Connection) -> Try<Progress> {
+        let now = campaigns::head(conn, self.key)?;
+        if now.sealed != self.head.sealed {
+            // Sealed meanwhile: what was counted is another list.
+            return Ok(Progress::More(Self::begin(conn, self.key)?));
+        }
+        // The last one takes in what may stand behind the list's end.
+        let last = self.head.next_seq.div_ceil(SEGMENT_LEN).saturating_sub(1);
+        let is_last = self.next >= last;
+        let first_seq = self.next * SEGMENT_LEN;
+        let last_seq = match (is_last, now.sealed) {
+            (false, _) => first_seq + (SEGMENT_LEN - 1),
+            (true, true) => u32::MAX,
+            // Recipients that were added since the count began stand behind this.
+            (true, false) => self.head.next_seq.saturating_sub(1),
+        };
+        if self.head.next_seq > 0 || now.sealed {
+            let counted = counted(conn, &now, row_ids(self.key, first_seq, last_seq))?;
+            add(&mut self.counted, &counted);
+        }
+        if now.sealed {
+            let segments = (self.next, if is_last { u32::MAX } else { self.next });
+            let failures = kept_failures(conn, self.key, segments)?;
+            let tally = kept_tally(conn, self.key, segments)?;
+            add(&mut self.kept, &Counts { tally, failures, revision: 0 });
+        }
+        self.next += 1;
+        Ok(if is_last { Progress::Done(self.kept, self.counted) } else { Progress::More(self) })
+    }
+}
+
+/// How far a recount is.
+#[derive(Debug)]
+pub(super) enum Progress {
+    /// Segments are left.
+    More(Recount),
+    /// As kept, and as counted.
+    Done(Counts, Counts),
+}
+
+fn add(sum: &mut Counts, more: &Counts) {
+    sum.tally.absorb(&more.tally);
+    for (code, count) in &more.failures {
+        *sum.failures.entry(*code).or_default() += count;
+    }
+}
+
+fn kept_tally(conn: &Connection, key: CampaignKey, (first, last): (u32, u32)) -> Try<Tally> {
+    let sql = format!("SELECT {} FROM segment WHERE campaign = ?1 AND segment BETWEEN ?2 AND ?3", tally_sums(""));
+    Ok(conn.prepare_cached(&sql)?.query_row([key.0, first, last], |row| read_tally(row, 0))?)
+}
+
+fn counted(conn: &Connection, head: &Head, (from, to): (i64, i64)) -> Try<Counts> {
+    let mut count = conn.prepare_cached("SELECT count(*) FROM recipient WHERE id BETWEEN ?1 AND ?2")?;
+    let recipients = count.query_row([from, to], |row| unsigned(row, 0))?;
     if !head.sealed {
         return Ok(Counts { tally: Tally::untouched(recipients, head.end), ..Counts::default() });
     }

@@ -4,7 +4,7 @@
 //! ([`Ledger::flush`]), and is what the database holds once the transaction is committed; when it is not, everything held is
 //! forgotten and read again.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use rusqlite::{Connection, OptionalExtension as _, Statement};
 
@@ -56,7 +56,7 @@ impl<'c> Statements<'c> {
             ))?,
             save_segment: conn.prepare(&tallies::update_segment_sql())?,
             count_failure: conn.prepare(
-                "INSERT INTO failure (campaign, code, count) VALUES (?1, ?2, ?3)
+                "INSERT INTO failure (campaign, segment, code, count) VALUES (?1, ?2, ?3, ?4)
                  ON CONFLICT DO UPDATE SET count = count + excluded.count",
             )?,
             use_line: conn.prepare("INSERT OR IGNORE INTO line_use (line, campaign) VALUES (?1, ?2)")?,
@@ -72,7 +72,8 @@ pub(super) struct Ledger<'c> {
     rows: RowCache,
     dirty_rows: Vec<i64>,
     dirty_segments: BTreeSet<(CampaignKey, u32)>,
-    failures: HashMap<(CampaignKey, u32), i64>,
+    /// By campaign, segment and code.
+    failures: BTreeMap<(CampaignKey, u32, u32), i64>,
     line_uses: Vec<(LineKey, CampaignKey)>,
 }
 
@@ -86,7 +87,7 @@ impl<'c> Ledger<'c> {
             rows: RowCache::new(rows_held_max),
             dirty_rows: Vec::new(),
             dirty_segments: BTreeSet::new(),
-            failures: HashMap::new(),
+            failures: BTreeMap::new(),
             line_uses: Vec::new(),
         })
     }
@@ -163,7 +164,7 @@ impl<'c> Ledger<'c> {
             campaign.total.shift(&moved.old, &moved.new);
             segment.dirty = true;
             for (code, by) in moved.codes() {
-                *self.failures.entry((key.campaign, code)).or_default() += by;
+                *self.failures.entry((key.campaign, number, code)).or_default() += by;
             }
         }
         if segment.dirty && !was_dirty {
@@ -187,9 +188,9 @@ impl<'c> Ledger<'c> {
                 segment.dirty = false;
             }
         }
-        for ((key, code), by) in self.failures.drain() {
+        for ((key, number, code), by) in std::mem::take(&mut self.failures) {
             if by != 0 {
-                self.sql.count_failure.execute((key.0, code, by))?;
+                self.sql.count_failure.execute((key.0, number, code, by))?;
             }
         }
         for (line, key) in self.line_uses.drain(..) {

@@ -11,7 +11,20 @@ use super::views;
 use crate::store::StoreError;
 
 /// Version of the tables; a file with a higher one is refused.
-pub const SCHEMA_VERSION: u32 = 1;
+pub const SCHEMA_VERSION: u32 = 2;
+
+/// From version 1 to 2: failures are counted by segment, like everything else. What was kept by campaign cannot be divided; the messages
+/// say how many each segment has.
+const TO_2: &str = "
+DROP TABLE failure;
+CREATE TABLE failure (
+    campaign INTEGER NOT NULL, segment INTEGER NOT NULL, code INTEGER NOT NULL, count INTEGER NOT NULL,
+    PRIMARY KEY (campaign, segment, code)
+) STRICT, WITHOUT ROWID;
+INSERT INTO failure (campaign, segment, code, count)
+    SELECT campaign, seq / 8192, coalesce(failure_code, 0), count(*) FROM message WHERE phase = 6 GROUP BY 1, 2, 3;
+PRAGMA user_version = 2;
+";
 
 /// `SLUC`: says that a file is a ledger of ours (`PRAGMA application_id`, shown by `file`).
 const APPLICATION_ID: u32 = 0x534C_5543;
@@ -127,8 +140,8 @@ CREATE TABLE segment (
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE failure (
-    campaign INTEGER NOT NULL, code INTEGER NOT NULL, count INTEGER NOT NULL,
-    PRIMARY KEY (campaign, code)
+    campaign INTEGER NOT NULL, segment INTEGER NOT NULL, code INTEGER NOT NULL, count INTEGER NOT NULL,
+    PRIMARY KEY (campaign, segment, code)
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE line_use (
@@ -228,9 +241,19 @@ pub(super) fn prepare(path: &Path) -> Result<(), OpenError> {
     if found > SCHEMA_VERSION {
         return Err(OpenError::Newer { path: path.to_owned(), found, known: SCHEMA_VERSION });
     }
-    check(&conn, path)
-        .map_err(refuse)?
-        .map_or(Ok(()), |reason| Err(OpenError::Damaged { path: path.to_owned(), reason }))
+    if let Some(reason) = check(&conn, path).map_err(refuse)? {
+        return Err(OpenError::Damaged { path: path.to_owned(), reason });
+    }
+    upgrade(&conn, found).map_err(refuse)
+}
+
+/// Brings the tables of an older version up to date, in one step: a crash leaves the old ones.
+fn upgrade(conn: &Connection, found: u32) -> rusqlite::Result<()> {
+    if found < 2 {
+        tracing::info!(from = found, to = SCHEMA_VERSION, "the ledger's tables are brought up to date");
+        conn.execute_batch(&format!("BEGIN IMMEDIATE; {TO_2} COMMIT;"))?;
+    }
+    Ok(())
 }
 
 /// The file holds phone numbers: only its owner may read it. SQLite gives its log the same rights.

@@ -4,6 +4,7 @@ use std::io::{Seek as _, SeekFrom, Write as _};
 use std::process::Command;
 
 use super::*;
+use crate::domain::ids::SEGMENT_LEN;
 use crate::domain::message::{Decision, Event, Reported};
 use crate::domain::stage::End;
 use crate::store::StoreError;
@@ -51,9 +52,40 @@ async fn a_newer_schema_is_refused_and_left_alone() {
     shell(dir.path()).pragma_update(None, "user_version", 99).unwrap();
     let before = std::fs::read(dir.path().join(LEDGER_FILE)).unwrap();
     let error = refusal(dir.path());
-    assert!(matches!(error, OpenError::Newer { found: 99, known: 1, .. }), "{error}");
+    assert!(matches!(error, OpenError::Newer { found: 99, known: 2, .. }), "{error}");
     assert!(error.to_string().contains("newer program"), "{error}");
     assert_eq!(std::fs::read(dir.path().join(LEDGER_FILE)).unwrap(), before);
+}
+
+/// The tables as version 1 made them, put back under a ledger of today.
+#[tokio::test]
+async fn a_ledger_of_the_first_version_is_brought_up_to_date() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let key = running(&*store, "old", SEGMENT_LEN + 10).await.key;
+    let seqs = [0, 1, 2, SEGMENT_LEN, SEGMENT_LEN + 1];
+    all_apply(&*store, key, seqs.map(|seq| (seq, intent(1))).to_vec()).await;
+    all_apply(&*store, key, seqs[1..].iter().map(|seq| (*seq, report(1, Reported::Failed))).collect()).await;
+    let before = checked_counts(&*store, key).await;
+    store.close().await.unwrap();
+    drop(store);
+    shell(dir.path())
+        .execute_batch(
+            "DROP TABLE failure;
+             CREATE TABLE failure (campaign INTEGER NOT NULL, code INTEGER NOT NULL, count INTEGER NOT NULL,
+                 PRIMARY KEY (campaign, code)) STRICT, WITHOUT ROWID;
+             INSERT INTO failure VALUES (1, 131026, 4);
+             PRAGMA user_version = 1;",
+        )
+        .unwrap();
+
+    let store = open(dir.path());
+    assert_eq!(before.failures.into_iter().collect::<Vec<_>>(), [(131_026, 4)]);
+    assert_eq!(checked_counts(&*store, key).await.failures.into_iter().collect::<Vec<_>>(), [(131_026, 4)]);
+    all_apply(&*store, key, vec![(0, report(1, Reported::Failed))]).await;
+    assert_eq!(checked_counts(&*store, key).await.failures[&131_026], 5);
+    let version: u32 = shell(dir.path()).pragma_query_value(None, "user_version", |row| row.get(0)).unwrap();
+    assert_eq!(version, 2);
 }
 
 #[tokio::test]

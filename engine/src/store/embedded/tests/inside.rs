@@ -3,9 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
+use crate::domain::ids::SEGMENT_LEN;
+use crate::domain::message::Reported;
 use crate::store::StoreError;
 use crate::store::conformance::*;
-use crate::store::embedded::{removal, seal};
+use crate::store::embedded::{counts, removal, seal};
 use crate::store::{EntryResult, Page};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -126,6 +128,60 @@ async fn a_list_being_sealed_takes_no_recipients_until_the_seal_fails_or_is_give
     store.seal(key, at(1)).await.unwrap();
 }
 
+/// While messages of every segment move, between any two reads; and no read holds the log.
+#[tokio::test]
+async fn a_recount_under_way_says_the_truth_and_holds_no_snapshot() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let key = running(&*store, "recount", 2 * SEGMENT_LEN + 50).await.key;
+    let seqs = [0, 1, 2, SEGMENT_LEN, SEGMENT_LEN + 1, SEGMENT_LEN + 2, 2 * SEGMENT_LEN, 2 * SEGMENT_LEN + 1];
+    all_apply(&*store, key, seqs.map(|seq| (seq, intent(1))).to_vec()).await;
+    let failed = report(1, Reported::Failed);
+    let mut recount = store.readers.read(move |conn| counts::Recount::begin(conn, key)).await.unwrap();
+    let mut steps = 0;
+    let (kept, counted) = loop {
+        steps += 1;
+        match store.readers.read_at_once(move |conn| recount.step(conn)).await.unwrap() {
+            counts::Progress::Done(kept, counted) => break (kept, counted),
+            counts::Progress::More(rest) => recount = rest,
+        }
+        // One of each segment fails, whether it is counted already or not.
+        let moved = [0, SEGMENT_LEN, 2 * SEGMENT_LEN].map(|first| entry(key, first + steps - 1, failed.clone()));
+        assert_eq!(store.commit(moved.to_vec()).await.unwrap().results, [EntryResult::Applied; 3]);
+        let emptied: (u32, i64, i64) = shell(dir.path())
+            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+            .unwrap();
+        assert_eq!(emptied, (0, 0, 0), "a reader holds the log");
+    };
+    assert_eq!(steps, 3, "one read a segment");
+    assert_eq!((&kept.tally, &kept.failures), (&counted.tally, &counted.failures));
+    // Nothing in the first segment, one of the second, two of the third.
+    assert_eq!(kept.failures.into_iter().collect::<Vec<_>>(), [(131_026, 3)]);
+    assert_eq!(checked_counts(&*store, key).await.failures[&131_026], 6);
+}
+
+#[tokio::test]
+async fn a_recount_of_a_list_that_grows_counts_what_was_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    let key = store.create_campaign(campaign("growing"), None).await.unwrap().record.key;
+    store.append_recipients(chunk(key, 0, SEGMENT_LEN + 10)).await.unwrap();
+    let recount = store.readers.read(move |conn| counts::Recount::begin(conn, key)).await.unwrap();
+    store.append_recipients(chunk(key, u64::from(SEGMENT_LEN) + 10, SEGMENT_LEN)).await.unwrap();
+    let step = store.readers.read_at_once(move |conn| recount.step(conn)).await.unwrap();
+    let counts::Progress::More(recount) = step else { panic!("two segments: {step:?}") };
+    // Sealed half-way: it begins anew.
+    store.seal(key, at(1)).await.unwrap();
+    let mut rest = recount;
+    let (kept, counted) = loop {
+        match store.readers.read_at_once(move |conn| rest.step(conn)).await.unwrap() {
+            counts::Progress::Done(kept, counted) => break (kept, counted),
+            counts::Progress::More(more) => rest = more,
+        }
+    };
+    assert_eq!((&kept.tally, kept.tally.recipients()), (&counted.tally, u64::from(2 * SEGMENT_LEN) + 10));
+}
+
 #[tokio::test]
 async fn a_removal_cut_short_is_finished_after_the_restart() {
     let dir = tempfile::tempdir().unwrap();
@@ -159,7 +215,7 @@ async fn the_log_stays_bounded_under_steady_writing() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path());
     let key = running(&*store, "log", 40_000).await.key;
-    for round in [intent(1), accepted(1, "w"), report(1, crate::domain::message::Reported::Read)] {
+    for round in [intent(1), accepted(1, "w"), report(1, Reported::Read)] {
         for first in (0..40_000).step_by(400) {
             let some = (first..first + 400).map(|seq| entry(key, seq, round.clone())).collect();
             store.commit(some).await.unwrap();
