@@ -6,6 +6,7 @@ use super::{eventually, together};
 use crate::domain::campaign::{CampaignState, HoldKind};
 use crate::domain::line::LineHoldKind;
 use crate::domain::stage::Shown;
+use crate::supervisor::release_line;
 
 /// Most in flight of the campaigns here: what fails after the twentieth.
 const WORKERS: u32 = 8;
@@ -88,11 +89,26 @@ async fn a_refused_token_holds_every_line_of_the_account() {
     assert!(house.messages(&run).await.iter().all(|message| message.state.retries == 0));
 }
 
+/// The tick asks for the release of a line every second, for as long as the ledger is away.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_release_of_a_line_waits_for_the_ledger_once() {
+    let _together = together().await;
+    let house = House::open().await;
+    let line = house.line("line-1", "", 500).await;
+    house.store.close().await.unwrap();
+    let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    let before = tasks();
+    for _ in 0..200 {
+        release_line(house.engine.context(), line.key);
+    }
+    // Whatever else the engine does meanwhile is far fewer.
+    assert!(tasks() < before + 100, "{before} tasks before, {} after", tasks());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pause_of_the_provider_ends_by_itself() {
     let _together = together().await;
-    let house = House::open().await;
-    house.line("line-1", "", 500).await;
+    let house = House::with_line(500).await;
     let maintenance = Reply::Refuse { status: 400, code: 131_057 };
     house.provider.answers(unless(move |seen| (seen.number == 20).then_some(maintenance)));
     let run = house.started("campaign", "line-1", 100).await;

@@ -14,7 +14,7 @@ use crate::domain::ids::LineKey;
 use crate::domain::pacer::Pacer;
 use crate::domain::time::UnixMillis;
 use crate::line::LineMsg;
-use crate::line::gate::Permits;
+use crate::line::permits::Permits;
 use crate::store::{StoreResult, ToSend, Window};
 use crate::supervisor::{Context, SupervisorMsg};
 

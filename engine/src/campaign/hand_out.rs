@@ -13,7 +13,7 @@ use crate::domain::template::ParamList;
 use crate::domain::time::{Clock, Mono, UnixMillis};
 use crate::domain::trace::Step;
 use crate::line::LineMsg;
-use crate::line::gate::Permits;
+use crate::line::permits::Permits;
 use crate::provider::RequestPlan;
 use crate::sender::{Item, OpenAttempt};
 use crate::status::Ledger;

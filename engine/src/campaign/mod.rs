@@ -10,7 +10,7 @@ pub(crate) use actor::{CampaignActor, CampaignArgs};
 
 use crate::control::Binding;
 use crate::domain::time::UnixMillis;
-use crate::line::gate::Permits;
+use crate::line::permits::Permits;
 use crate::store::{StoreResult, ToSend, Window};
 
 /// A campaign's actor.

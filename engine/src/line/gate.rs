@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use ractor::ActorRef;
 
 use super::LineMsg;
+use super::permits::{Busy, Permits, Release};
 use crate::config::EngineConfig;
 use crate::control::LineStatus;
 use crate::domain::adapt::{InFlight, SlowDown};
@@ -42,12 +43,14 @@ pub(crate) struct LineShared {
     /// Held, or about to be: follows the record and `hold_expected`.
     held: AtomicBool,
     draining: AtomicBool,
+    /// Somebody is writing that its hold is over.
+    pub(super) releasing: AtomicBool,
     guard: Duration,
     gate: Mutex<Gate>,
     /// Permits granted and not yet used at the gate, withdrawn, or given back.
-    outstanding: AtomicU32,
+    pub(super) outstanding: AtomicU32,
     /// Requests at the provider.
-    busy: AtomicU32,
+    pub(super) busy: AtomicU32,
     pub(crate) actor: ArcSwapOption<ActorRef<LineMsg>>,
 }
 
@@ -89,6 +92,7 @@ impl LineShared {
             clock,
             held: AtomicBool::new(record.hold.is_some()),
             draining: AtomicBool::new(false),
+            releasing: AtomicBool::new(false),
             guard,
             gate: Mutex::new(gate),
             outstanding: AtomicU32::new(0),
@@ -147,6 +151,11 @@ impl LineShared {
         let mut gate = self.gate.lock();
         gate.hold_expected = false;
         self.held.store(self.record.load().hold.is_some(), Ordering::SeqCst);
+    }
+
+    /// Begins the one release that may be under way; `None`: it is.
+    pub(crate) fn begin_release(self: &Arc<Self>) -> Option<Release> {
+        (!self.releasing.swap(true, Ordering::SeqCst)).then(|| Release::new(self))
     }
 
     /// Takes one permit of the aim, or says when the next is due. `Err(None)`: the line is stopped by its breaker.
@@ -219,14 +228,12 @@ impl LineShared {
 
     /// Permits for `count` messages; each ends at the gate, or when it is dropped.
     pub(crate) fn grant(self: &Arc<Self>, count: u32) -> Permits {
-        self.outstanding.fetch_add(count, Ordering::SeqCst);
-        Permits { line: Arc::clone(self), count, granted_at: self.clock.mono() }
+        Permits::new(self, count)
     }
 
     /// One request goes out.
     pub(crate) fn begin_request(self: &Arc<Self>) -> Busy {
-        self.busy.fetch_add(1, Ordering::SeqCst);
-        Busy(Arc::clone(self))
+        Busy::new(self)
     }
 
     /// Learns how long a grant took until its messages waited at the sender. Rises fast, falls slowly.
@@ -312,58 +319,6 @@ pub(crate) enum Room {
     InFlightFull,
     /// Held, stopped by the breaker, or draining.
     Stopped,
-}
-
-/// Permits of a line, given back when dropped.
-pub(crate) struct Permits {
-    line: Arc<LineShared>,
-    count: u32,
-    granted_at: Mono,
-}
-
-impl Permits {
-    pub(crate) fn line(&self) -> &Arc<LineShared> {
-        &self.line
-    }
-
-    pub(crate) fn granted_at(&self) -> Mono {
-        self.granted_at
-    }
-
-    pub(crate) fn count(&self) -> u32 {
-        self.count
-    }
-
-    /// Keeps `count` of them; the others are given back with `self`.
-    pub(crate) fn keep(&mut self, count: u32) -> Permits {
-        let count = count.min(self.count);
-        self.count -= count;
-        Permits { line: Arc::clone(&self.line), count, granted_at: self.granted_at }
-    }
-
-    /// One of them, if there is one left.
-    pub(crate) fn take_one(&mut self) -> Option<Permits> {
-        self.count = self.count.checked_sub(1)?;
-        Some(Permits { line: Arc::clone(&self.line), count: 1, granted_at: self.granted_at })
-    }
-}
-
-impl Drop for Permits {
-    fn drop(&mut self) {
-        if self.count > 0 {
-            let before = self.line.outstanding.fetch_sub(self.count, Ordering::SeqCst);
-            assert!(before >= self.count, "a permit is given back once");
-        }
-    }
-}
-
-/// One request at the provider.
-pub(crate) struct Busy(Arc<LineShared>);
-
-impl Drop for Busy {
-    fn drop(&mut self) {
-        self.0.busy.fetch_sub(1, Ordering::SeqCst);
-    }
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 mod actor;
 pub(crate) mod gate;
+pub(crate) mod permits;
 
 use ractor::ActorRef;
 

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::context::LineEntry;
 use super::duties::write_move;
 use super::{Context, SupervisorMsg};
 use crate::domain::campaign::{Hold, HoldKind, Move};
@@ -105,7 +106,8 @@ pub(super) fn hold_line(
     }
     tracing::error!(line = %entry.shared.record().id, reason, "line held");
     let hold = LineHold { kind, reason, at: context.clock.wall(), until };
-    write_line(context, key, Some(hold));
+    let context = Arc::clone(context);
+    tokio::spawn(async move { write_hold(&context, &entry, Some(hold)).await });
 }
 
 /// Whether a line is held for at least as long.
@@ -113,51 +115,55 @@ fn covers(held: Option<&LineHold>, until: Option<UnixMillis>) -> bool {
     held.is_some_and(|held| held.until.is_none() || until.is_some() && held.until >= until)
 }
 
-/// Lifts a hold whose end has come; one that somebody put there meanwhile stays.
+/// Lifts a hold whose end has come; one that somebody put there meanwhile stays. Asked again while it is under way, as long as the
+/// ledger is away, it does nothing.
 pub(crate) fn release_line(context: &Arc<Context>, key: LineKey) {
-    write_line(context, key, None);
+    let Some(entry) = context.line(key) else { return };
+    if let Some(release) = entry.shared.begin_release() {
+        let context = Arc::clone(context);
+        tokio::spawn(async move {
+            write_hold(&context, &entry, None).await;
+            drop(release);
+        });
+    }
 }
 
-fn write_line(context: &Arc<Context>, key: LineKey, hold: Option<LineHold>) {
-    let context = Arc::clone(context);
-    tokio::spawn(async move {
-        let Some(entry) = context.line(key) else { return };
-        let seen = entry.shared.record();
-        loop {
-            let written = async {
-                let mut record = context.store.line(&seen.tenant, &seen.id).await?;
-                // Everything in flight meets the same trouble: the first word stands, and a release since then stands too.
-                let needless = |hold: &LineHold| covers(record.hold.as_ref(), hold.until);
-                if hold.as_ref().is_some_and(needless) || hold.is_some() && record.released_at != seen.released_at {
-                    return Ok(record);
-                }
-                record.updated_at = context.clock.wall();
-                let is_over = |hold: &LineHold| hold.until.is_some_and(|until| until <= record.updated_at);
-                if hold.is_none() && !record.hold.as_ref().is_some_and(is_over) {
-                    return Ok(record);
-                }
-                if record.hold.is_some() && hold.is_none() {
-                    record.released_at = Some(record.updated_at);
-                }
-                record.hold.clone_from(&hold);
-                context.store.update_line(record).await
-            };
-            match written.await {
-                Ok(record) => {
-                    context.take_line(record);
-                    break;
-                }
-                Err(StoreError::Version { .. }) => {}
-                Err(StoreError::Unavailable(_)) => tokio::time::sleep(Duration::from_secs(1)).await,
-                Err(error) => {
-                    tracing::error!(line = %seen.id, %error, "the line's hold could not be written");
-                    break;
-                }
+async fn write_hold(context: &Context, entry: &LineEntry, hold: Option<LineHold>) {
+    let seen = entry.shared.record();
+    loop {
+        let written = async {
+            let mut record = context.store.line(&seen.tenant, &seen.id).await?;
+            // Everything in flight meets the same trouble: the first word stands, and a release since then stands too.
+            let needless = |hold: &LineHold| covers(record.hold.as_ref(), hold.until);
+            if hold.as_ref().is_some_and(needless) || hold.is_some() && record.released_at != seen.released_at {
+                return Ok(record);
+            }
+            record.updated_at = context.clock.wall();
+            let is_over = |hold: &LineHold| hold.until.is_some_and(|until| until <= record.updated_at);
+            if hold.is_none() && !record.hold.as_ref().is_some_and(is_over) {
+                return Ok(record);
+            }
+            if record.hold.is_some() && hold.is_none() {
+                record.released_at = Some(record.updated_at);
+            }
+            record.hold.clone_from(&hold);
+            context.store.update_line(record).await
+        };
+        match written.await {
+            Ok(record) => {
+                context.take_line(record);
+                break;
+            }
+            Err(StoreError::Version { .. }) => {}
+            Err(StoreError::Unavailable(_)) => tokio::time::sleep(Duration::from_secs(1)).await,
+            Err(error) => {
+                tracing::error!(line = %seen.id, %error, "the line's hold could not be written");
+                break;
             }
         }
-        if hold.is_some() {
-            entry.shared.forget_expected_hold();
-        }
-        context.cast(SupervisorMsg::LineChanged(key, None));
-    });
+    }
+    if hold.is_some() {
+        entry.shared.forget_expected_hold();
+    }
+    context.cast(SupervisorMsg::LineChanged(entry.shared.key, None));
 }
