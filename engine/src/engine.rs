@@ -7,7 +7,7 @@ use std::time::Duration;
 use ractor::Actor;
 use tokio::task::JoinHandle;
 
-use crate::campaign::shared::Registry;
+use crate::campaign::registry::Registry;
 use crate::config::EngineConfig;
 use crate::control::Runtime;
 use crate::domain::campaign::CampaignState;

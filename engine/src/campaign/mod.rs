@@ -1,7 +1,9 @@
 //! A running campaign: one actor that owns its bucket and its window of messages, asks its lines for permits, and hands out.
 
 mod actor;
+mod counted;
 mod hand_out;
+pub(crate) mod registry;
 pub(crate) mod shared;
 
 use ractor::{ActorRef, RpcReplyPort};

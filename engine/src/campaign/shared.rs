@@ -1,16 +1,16 @@
 //! What is known of a campaign while the engine runs: shared by its actor, the senders, the status actors and the façade.
 //! It outlives the actor, so that a panic there loses neither the gate nor the count of what is in flight.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::CampaignRef;
+use super::counted::Counted;
 use crate::control::{Binding, Progress};
 use crate::domain::campaign::{Campaign, CampaignState};
 use crate::domain::ids::CampaignKey;
@@ -60,21 +60,6 @@ struct Gate {
     resumed_at: Option<Mono>,
 }
 
-#[derive(Debug, Default)]
-struct Counted {
-    tally: Tally,
-    as_of: UnixMillis,
-    /// The commit that the tally comes from: an older one never replaces a newer.
-    revision: u64,
-    /// (when, accepted) now and a while ago, for the rate.
-    marks: [(Mono, u64); 2],
-    started: Option<(Mono, u64)>,
-    /// Something changed since it was last published.
-    dirty: bool,
-    /// It stands in the registry's list of those whose tallies moved.
-    listed: bool,
-}
-
 /// The same request error many times in a row.
 #[derive(Debug, Default)]
 struct ErrorRun {
@@ -96,7 +81,7 @@ impl CampaignShared {
             next_due: AtomicI64::new(i64::MAX),
             slot_wanted: AtomicBool::new(false),
             actor: ArcSwapOption::empty(),
-            counts: Mutex::new(Counted { tally, as_of: now, revision, ..Counted::default() }),
+            counts: Mutex::new(Counted::new(tally, revision, now)),
             progress: watch::Sender::new(progress),
             put_to_work_by: ArcSwapOption::empty(),
             binding: Mutex::new(Binding::NotRunning),
@@ -238,18 +223,12 @@ impl CampaignShared {
     }
 
     /// Takes over a tally of a commit, unless a later commit's is known already. True: it has to be listed for publishing.
-    fn set_tally(&self, tally: Tally, revision: u64, at: UnixMillis) -> bool {
-        let mut counts = self.counts.lock();
-        if revision < counts.revision {
-            return false;
-        }
-        (counts.tally, counts.revision, counts.as_of) = (tally, revision, at);
-        counts.dirty = true;
-        !std::mem::replace(&mut counts.listed, true)
+    pub(super) fn set_tally(&self, tally: Tally, revision: u64, at: UnixMillis) -> bool {
+        self.counts.lock().take(tally, revision, at)
     }
 
     pub(crate) fn tally(&self) -> Tally {
-        self.counts.lock().tally
+        self.counts.lock().tally()
     }
 
     pub(crate) fn put_to_work_by(&self) -> Option<SpanRef> {
@@ -265,7 +244,7 @@ impl CampaignShared {
     }
 
     /// It was taken from the list.
-    fn unlist(&self) {
+    pub(super) fn unlist(&self) {
         self.counts.lock().listed = false;
     }
 
@@ -276,26 +255,7 @@ impl CampaignShared {
         if !counts.dirty && !force {
             return;
         }
-        counts.dirty = false;
-        let accepted = counts.tally.accepted;
-        let (started_at, started_with) = *counts.started.get_or_insert((now, accepted));
-        if now.since(counts.marks[1].0) >= RATE_OVER {
-            counts.marks = [counts.marks[1], (now, accepted)];
-        }
-        let per_second = |since: Mono, before: u64| {
-            let span = now.since(since).as_secs_f64();
-            #[allow(clippy::cast_precision_loss)]
-            if span > 0.0 { accepted.saturating_sub(before) as f64 / span } else { 0.0 }
-        };
-        let mark = if counts.marks[0].0 == Mono(0) { (started_at, started_with) } else { counts.marks[0] };
-        let progress = Progress {
-            tally: counts.tally,
-            as_of: counts.as_of,
-            rate_now: per_second(mark.0, mark.1),
-            rate_average: per_second(started_at, started_with),
-            binding,
-            version: self.record.load().version,
-        };
+        let progress = counts.progress(now, binding, self.record.load().version);
         drop(counts);
         self.progress.send_replace(progress);
     }
@@ -354,8 +314,6 @@ impl Drop for Shut {
     }
 }
 
-/// The rate shown is a mean over one to two of these.
-const RATE_OVER: Duration = Duration::from_secs(2);
 /// First pause before a campaign that was not complete is looked at again, and how often it doubles: to 12.8 s.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 const LOOK_AGAIN_DOUBLINGS: u32 = 7;
@@ -378,75 +336,6 @@ impl Drop for Slot {
         if self.0.slot_wanted.swap(false, Ordering::SeqCst) || before == 1 {
             self.0.wake();
         }
-    }
-}
-
-/// All campaigns that are not settled.
-#[derive(Debug, Default)]
-pub(crate) struct Registry {
-    campaigns: RwLock<HashMap<CampaignKey, Arc<CampaignShared>>>,
-    dirty: Mutex<Vec<Arc<CampaignShared>>>,
-}
-
-impl Registry {
-    pub(crate) fn get(&self, key: CampaignKey) -> Option<Arc<CampaignShared>> {
-        self.campaigns.read().get(&key).cloned()
-    }
-
-    pub(crate) fn all(&self) -> Vec<Arc<CampaignShared>> {
-        self.campaigns.read().values().cloned().collect()
-    }
-
-    /// Inserts a campaign. One that is there already stays, and takes over the record if it is newer: two who brought the same campaign
-    /// at once, a start and a pause, came in any order.
-    pub(crate) fn insert(&self, shared: CampaignShared, now: Mono) -> Arc<CampaignShared> {
-        use std::collections::hash_map::Entry;
-        match self.campaigns.write().entry(shared.key) {
-            Entry::Vacant(place) => Arc::clone(place.insert(Arc::new(shared))),
-            Entry::Occupied(there) => {
-                there.get().set_record(Campaign::clone(&shared.record()), now);
-                Arc::clone(there.get())
-            }
-        }
-    }
-
-    /// Takes over a newer record of a campaign that is here.
-    pub(crate) fn update(&self, record: &Campaign, now: Mono) -> Option<Arc<CampaignShared>> {
-        // Under the lock: it is not removed as settled in the moment in which it is reopened.
-        let campaigns = self.campaigns.read();
-        let shared = campaigns.get(&record.key)?;
-        shared.set_record(record.clone(), now);
-        Some(Arc::clone(shared))
-    }
-
-    pub(crate) fn remove(&self, key: CampaignKey) {
-        self.campaigns.write().remove(&key);
-    }
-
-    /// Removes a campaign unless it was reopened meanwhile.
-    pub(crate) fn remove_settled(&self, key: CampaignKey) {
-        let mut campaigns = self.campaigns.write();
-        if campaigns.get(&key).is_some_and(|shared| shared.record().settled_at.is_some()) {
-            campaigns.remove(&key);
-        }
-    }
-
-    /// Takes over the tallies of a commit.
-    pub(crate) fn set_tallies(&self, tallies: &[(CampaignKey, Tally)], revision: u64, at: UnixMillis) {
-        for (key, tally) in tallies {
-            if let Some(shared) = self.get(*key)
-                && shared.set_tally(*tally, revision, at)
-            {
-                self.dirty.lock().push(shared);
-            }
-        }
-    }
-
-    /// Those whose tallies moved since the last time.
-    pub(crate) fn take_dirty(&self) -> Vec<Arc<CampaignShared>> {
-        let dirty = std::mem::take(&mut *self.dirty.lock());
-        dirty.iter().for_each(|shared| shared.unlist());
-        dirty
     }
 }
 

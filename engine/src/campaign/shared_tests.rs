@@ -1,6 +1,7 @@
 //! The gate: who stops a campaign is not overruled by whatever else is written at the same time.
 
 use super::*;
+use crate::campaign::registry::Registry;
 use crate::store::conformance;
 
 fn record(version: u64, state: CampaignState) -> Campaign {

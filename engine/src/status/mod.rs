@@ -24,7 +24,8 @@ pub(crate) use around::commit_all_around;
 pub(crate) use shard::Shard;
 use shard::{Job, Then};
 
-use crate::campaign::shared::{Registry, Slot};
+use crate::campaign::registry::Registry;
+use crate::campaign::shared::Slot;
 use crate::config::EngineConfig;
 use crate::domain::ids::MessageKey;
 use crate::domain::time::Clock;

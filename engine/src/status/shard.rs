@@ -13,7 +13,8 @@ use tokio::time::Instant;
 
 use super::around::{Done, commit_around};
 use super::{Replied, StatusMsg};
-use crate::campaign::shared::{Registry, Slot};
+use crate::campaign::registry::Registry;
+use crate::campaign::shared::Slot;
 use crate::config::EngineConfig;
 use crate::domain::message::{Decision, Event};
 use crate::domain::time::{Clock, UnixMillis};

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Ledger, commit_all_around};
-use crate::campaign::shared::{CampaignShared, Registry};
+use crate::campaign::registry::Registry;
+use crate::campaign::shared::CampaignShared;
 use crate::config::EngineConfig;
 use crate::domain::campaign::Campaign;
 use crate::domain::ids::CampaignKey;

@@ -9,7 +9,7 @@ use parking_lot::RwLock;
 use ractor::ActorRef;
 
 use super::SupervisorMsg;
-use crate::campaign::shared::Registry;
+use crate::campaign::registry::Registry;
 use crate::config::EngineConfig;
 use crate::domain::campaign::Campaign;
 use crate::domain::correlation::CorrelationKey;
