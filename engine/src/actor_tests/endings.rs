@@ -10,6 +10,7 @@ use crate::control::{Binding, ResolveSelection};
 use crate::domain::campaign::{CampaignState, DeliveryPolicy};
 use crate::domain::message::Decision;
 use crate::domain::stage::Shown;
+use crate::store::embedded::LEDGER_FILE;
 use crate::webhook::Reported;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -50,6 +51,40 @@ async fn what_is_unsent_at_stop_at_expires() {
     let tally = house.tally(&run).await;
     assert_eq!((tally.count(Shown::Queued), tally.count(Shown::Expired)), (seen, 1_000 - seen));
     house.assert_once_each_of(&run, seen);
+    house.assert_counts(&run).await;
+}
+
+/// The ledger takes everything but the end, as one that comes and goes does; the supervisor looks once a second.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_leaves_after_stop_at_while_the_end_cannot_be_written() {
+    let _together = together().await;
+    let house = House::with_line(200).await;
+    house.provider.answers(|_| Reply::AcceptAfter(Duration::from_millis(5)));
+    let stop_at = house.control.now().after(Duration::from_secs(600));
+    let run = house.draft("campaign", "line-1", 400, |settings| settings.stop_at = Some(stop_at)).await;
+    house.start(&run).await;
+    house.provider.until(50).await;
+    let shell = rusqlite::Connection::open(house.dir.path().join("ledger").join(LEDGER_FILE)).unwrap();
+    shell
+        .execute_batch(
+            "CREATE TRIGGER no_end BEFORE UPDATE OF ended_as ON campaign BEGIN SELECT RAISE(FAIL, 'no'); END",
+        )
+        .unwrap();
+    house.step.store(601_000, Ordering::SeqCst);
+    // In this order: what is taken in between counts twice, not never.
+    let in_flight = house.runtime.in_flight(run.key);
+    let most = house.taken(&run).len() as u64 + in_flight;
+    // As many seconds pass as a campaign of the same pace needs for a longer list.
+    house.line("line-2", "", 200).await;
+    let other = house.started("other", "line-2", 500).await;
+    house.assert_done(&other).await;
+    house.until_quiet(&run).await;
+    let seen = house.taken(&run).len() as u64;
+    assert!(seen <= most, "{seen} came, {most} at most were on their way at stop_at");
+    assert_eq!(house.record(&run).await.state, CampaignState::Running);
+    shell.execute_batch("DROP TRIGGER no_end").unwrap();
+    house.until_state(&run, CampaignState::Completed).await;
+    assert_eq!(house.shown(&run, Shown::Expired).await, 400 - seen);
     house.assert_counts(&run).await;
 }
 

@@ -172,7 +172,7 @@ impl CampaignWork {
         if self.epoch != self.shared().epoch() {
             self.start_over();
         }
-        if !self.shared().gate_is_open() {
+        if !self.shared().may_leave(&self.args.context.clock) {
             self.want_nothing();
             self.shared().set_binding(Binding::NotRunning);
             return;
@@ -346,7 +346,7 @@ impl CampaignWork {
         if let Some(told) = self.wanted.get_mut(&line) {
             *told = told.saturating_sub(permits.count());
         }
-        if !self.shared().gate_is_open() {
+        if !self.shared().may_leave(&self.args.context.clock) {
             return;
         }
         let Some(plan) = self.plans.plan(line) else { return };

@@ -128,7 +128,7 @@ impl HandOut {
             match self.ledger.commit(entries.clone()).await {
                 Ok(results) => return Some(results),
                 Err(StoreError::Unavailable(reason)) => {
-                    if !self.shared.gate_is_open() {
+                    if !self.shared.may_leave(&self.clock) {
                         // Paused or stopping meanwhile. Whether the store took the batch is unknown only if it is away for good;
                         // the next start then finds the intents and calls them in doubt.
                         return None;

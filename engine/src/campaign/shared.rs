@@ -17,7 +17,7 @@ use crate::domain::ids::CampaignKey;
 use crate::domain::provider_kind::ProviderKind;
 use crate::domain::stage::Shown;
 use crate::domain::tally::Tally;
-use crate::domain::time::{Mono, UnixMillis};
+use crate::domain::time::{Clock, Mono, UnixMillis};
 use crate::domain::trace::SpanRef;
 
 /// One campaign that is not settled yet.
@@ -32,6 +32,10 @@ pub(crate) struct CampaignShared {
     /// Rises whenever the gate shuts or somebody asks to start over: what the actor read ahead before is void.
     epoch: AtomicU64,
     sweeping: AtomicBool,
+    /// Somebody is writing that it expired.
+    expiring: AtomicBool,
+    /// The record's `stop_at` (Unix ms); `i64::MAX`: none.
+    stop_at: AtomicI64,
     in_flight: AtomicU64,
     /// Earliest moment at which a message with a row is due (Unix ms); `i64::MAX`: none known.
     next_due: AtomicI64,
@@ -67,6 +71,10 @@ struct ErrorRun {
     run: u32,
 }
 
+fn stop_at_of(record: &Campaign) -> i64 {
+    record.settings.stop_at.map_or(i64::MAX, |stop_at| stop_at.0)
+}
+
 impl CampaignShared {
     pub(crate) fn new(record: Campaign, kind: ProviderKind, tally: Tally, revision: u64, now: UnixMillis) -> Self {
         let progress = Progress { tally, as_of: now, version: record.version, ..Progress::default() };
@@ -77,6 +85,8 @@ impl CampaignShared {
             gate: Mutex::default(),
             epoch: AtomicU64::new(0),
             sweeping: AtomicBool::new(false),
+            expiring: AtomicBool::new(false),
+            stop_at: AtomicI64::new(stop_at_of(&record)),
             in_flight: AtomicU64::new(0),
             next_due: AtomicI64::new(i64::MAX),
             slot_wanted: AtomicBool::new(false),
@@ -104,6 +114,7 @@ impl CampaignShared {
             return;
         }
         let (ran, runs) = (before.state == CampaignState::Running, record.state == CampaignState::Running);
+        self.stop_at.store(stop_at_of(&record), Ordering::SeqCst);
         self.record.store(Arc::new(record));
         let mut gate = self.gate.lock();
         if runs && !ran {
@@ -124,9 +135,21 @@ impl CampaignShared {
         self.gate_open.store(runs && gate.shut_by == 0 && !gate.hold_expected, Ordering::SeqCst);
     }
 
-    /// Whether its messages may pass to a provider. Asked directly before the write.
+    /// Whether its messages may pass to a provider, for all that people and the system decided ([`Self::may_leave`] is what is asked).
     pub(crate) fn gate_is_open(&self) -> bool {
         self.gate_open.load(Ordering::SeqCst)
+    }
+
+    /// Whether its messages may leave now, `stop_at` included, whoever has noted by then that it came: a ledger that is away cannot take
+    /// the expiry, and nothing leaves meanwhile.
+    pub(crate) fn may_leave(&self, clock: &Clock) -> bool {
+        self.gate_is_open() && !self.is_past_stop(clock)
+    }
+
+    /// Whether `stop_at` has come. Only a campaign that has one asks the clock.
+    fn is_past_stop(&self, clock: &Clock) -> bool {
+        let stop_at = self.stop_at.load(Ordering::SeqCst);
+        stop_at != i64::MAX && stop_at <= clock.wall().0
     }
 
     /// Shuts the gate at once, for as long as what is returned is held: until it is written that the campaign stops, or not.
@@ -168,6 +191,12 @@ impl CampaignShared {
     pub(crate) fn start_over(&self) {
         self.epoch.fetch_add(1, Ordering::SeqCst);
         self.wake();
+    }
+
+    /// Shuts the gate for an expiry that is to be written; `None`: somebody is at it.
+    pub(crate) fn begin_expiry(self: &Arc<Self>) -> Option<Expiry> {
+        (!self.expiring.swap(true, Ordering::SeqCst))
+            .then(|| Expiry { shut: Some(self.shut()), campaign: Arc::clone(self) })
     }
 
     /// Begins a task that must not run twice at once; `None`: one is under way.
@@ -297,6 +326,21 @@ pub(crate) struct Sweep(Arc<CampaignShared>);
 impl Drop for Sweep {
     fn drop(&mut self) {
         self.0.sweeping.store(false, Ordering::SeqCst);
+    }
+}
+
+/// The end of a campaign that is being written because `stop_at` came; over when dropped, also by a panic. Its gate is shut until then.
+#[derive(Debug)]
+pub(crate) struct Expiry {
+    campaign: Arc<CampaignShared>,
+    shut: Option<Shut>,
+}
+
+impl Drop for Expiry {
+    fn drop(&mut self) {
+        // First, so that the next look finds nobody at it when it finds the gate as the record says.
+        self.campaign.expiring.store(false, Ordering::SeqCst);
+        self.shut.take();
     }
 }
 

@@ -50,6 +50,34 @@ fn a_settings_update_does_not_open_the_gate_while_a_pause_is_being_written() {
 }
 
 #[test]
+fn nothing_leaves_from_stop_at_on_whatever_the_ledger_takes() {
+    let now = Arc::new(AtomicI64::new(999));
+    let clock = Clock::with_wall({
+        let now = Arc::clone(&now);
+        move || UnixMillis(now.load(Ordering::SeqCst))
+    });
+    let shared = running();
+    assert!(shared.may_leave(&clock));
+    let stopping = |version, stop_at| {
+        let mut record = record(version, CampaignState::Running);
+        record.settings.stop_at = Some(UnixMillis(stop_at));
+        record
+    };
+    shared.set_record(stopping(2, 1_000), Mono(5));
+    assert!(shared.may_leave(&clock));
+    now.store(1_000, Ordering::SeqCst);
+    assert!(!shared.may_leave(&clock), "nobody has noted it yet");
+    let expiry = shared.begin_expiry().expect("nobody is at it");
+    assert!(shared.begin_expiry().is_none());
+    // Put off while the ledger was away.
+    shared.set_record(stopping(3, 2_000), Mono(6));
+    assert!(!shared.may_leave(&clock), "an expiry is being written");
+    drop(expiry);
+    assert!(shared.may_leave(&clock));
+    assert!(shared.begin_expiry().is_some());
+}
+
+#[test]
 fn it_knows_since_when_it_runs_again() {
     let shared = running();
     assert!(!shared.was_resumed_since(Mono(0)));

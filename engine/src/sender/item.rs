@@ -107,7 +107,7 @@ pub(crate) struct Item {
 impl Item {
     /// Whether it may leave now, for all that concerns its campaign and its line.
     pub(crate) fn may_leave(&self) -> bool {
-        self.line.may_send() && self.attempt.campaign().is_some_and(|c| c.gate_is_open())
+        self.line.may_send() && self.attempt.campaign().is_some_and(|c| c.may_leave(&self.line.clock))
     }
 
     /// Takes the message back: no byte left.

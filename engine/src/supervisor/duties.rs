@@ -12,6 +12,8 @@ use crate::domain::stage::{End, Shown};
 use crate::domain::time::UnixMillis;
 use crate::store::{Entry, StoreError, StoreResult};
 
+/// Pause before an expiry that could not be written is written again.
+const EXPIRY_PAUSE: Duration = Duration::from_millis(500);
 /// In-doubt messages looked at in one go.
 const DOUBTS_AT_ONCE: usize = 2_000;
 
@@ -174,32 +176,38 @@ fn reopen(context: &Arc<Context>, key: CampaignKey) {
     });
 }
 
-/// `stop_at` came: what is unsent expires.
+/// `stop_at` came: what is unsent expires. The gate stays shut until that is written, however long the ledger is away.
 fn expire(context: &Arc<Context>, shared: &Arc<CampaignShared>) {
-    let shut = shared.shut();
+    let Some(expiry) = shared.begin_expiry() else { return };
     let (context, shared) = (Arc::clone(context), Arc::clone(shared));
     tokio::spawn(async move {
-        let now = context.clock.wall();
-        let written = async {
-            let mut record = context.store.campaign_by_key(shared.key).await?;
-            if record.state.is_ended() || !record.is_past_stop(now) {
-                // Somebody was faster: the gate follows what is written.
-                take_over(&context, record);
-                return Ok(());
-            }
-            record.state = CampaignState::Completed;
-            record.ended_at = Some(now);
-            record.updated_at = now;
-            let (record, _) = context.store.end_campaign(record, End::Expired).await?;
-            refresh_tally(&context, &shared).await;
-            take_over(&context, record);
-            Ok::<(), StoreError>(())
-        };
-        if let Err(error) = written.await {
+        while let Err(error) = write_expiry(&context, &shared).await {
             tracing::warn!(campaign = %shared.key, %error, "stop_at could not be written; trying again");
+            // It was deleted; or the engine stops, and no gate opens any more.
+            if matches!(error, StoreError::NotFound(_)) || context.is_draining() {
+                break;
+            }
+            tokio::time::sleep(EXPIRY_PAUSE).await;
         }
-        drop(shut);
+        drop(expiry);
     });
+}
+
+async fn write_expiry(context: &Context, shared: &CampaignShared) -> StoreResult<()> {
+    let now = context.clock.wall();
+    let mut record = context.store.campaign_by_key(shared.key).await?;
+    if record.state.is_ended() || !record.is_past_stop(now) {
+        // Somebody was faster: the gate follows what is written.
+        take_over(context, record);
+        return Ok(());
+    }
+    record.state = CampaignState::Completed;
+    record.ended_at = Some(now);
+    record.updated_at = now;
+    let (record, _) = context.store.end_campaign(record, End::Expired).await?;
+    refresh_tally(context, shared).await;
+    take_over(context, record);
+    Ok(())
 }
 
 /// Reads the tally anew after a step that no commit of a status actor made.
