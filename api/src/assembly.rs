@@ -53,12 +53,22 @@ pub async fn run(config: Config, options: ServeOptions) -> anyhow::Result<ExitCo
     let recorder = ops::install()?;
     crate::metrics::describe();
     sluice_engine::metrics::describe();
-    let listeners = Listeners::bind(&config.listen).await?;
+    let clock = Clock::system();
+    // First: a second server on the same data hears whose it is, not that an address is in use.
+    let store = open_store(&config, &clock).await?;
+    let listeners = match Listeners::bind(&config.listen).await {
+        Ok(listeners) => listeners,
+        Err(error) => {
+            // So that its lock, or its lease, is let go of.
+            if let Err(error) = store.close().await {
+                tracing::warn!(%error, "the ledger could not be closed");
+            }
+            return Err(error.into());
+        }
+    };
     if options.print_addresses {
         print_addresses(&listeners)?;
     }
-    let clock = Clock::system();
-    let store = open_store(&config, &clock).await?;
     let export = Export::start(&config.traces)?;
     let mut engine_config = engine_config(&config)?;
     engine_config.traces =

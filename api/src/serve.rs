@@ -14,7 +14,7 @@ use crate::listener::ListenerLimits;
 use crate::tls::{self, TlsError};
 use crate::webhooks::{Receiver, WebhookAccount, WebhookConfig, WebhookLimits};
 
-/// The three sockets, bound before anything else starts: a port that is taken should be known before a ledger is opened.
+/// The three sockets, bound once the ledger is ours and before anything works on it.
 #[derive(Debug)]
 pub struct Listeners {
     /// gRPC.

@@ -1,9 +1,10 @@
 //! The way to a server: address, token, TLS, deadlines.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use sluice_proto::v1::{
     admin_service_client::AdminServiceClient, campaign_service_client::CampaignServiceClient,
     import_service_client::ImportServiceClient, line_service_client::LineServiceClient,
@@ -35,14 +36,23 @@ pub struct ConnectArgs {
     #[arg(long, global = true, env = "SLUICE_SERVER", default_value = "http://127.0.0.1:7400", value_name = "URL")]
     pub server: String,
     /// File with the bearer token; otherwise the environment variable SLUICE_TOKEN
-    #[arg(long, global = true, env = "SLUICE_TOKEN_FILE", value_name = "FILE")]
+    #[arg(long, global = true, env = "SLUICE_TOKEN_FILE", value_name = "FILE", value_parser = file())]
     pub token_file: Option<PathBuf>,
     /// PEM file with the certificates that may sign the server's, instead of the system's
-    #[arg(long, global = true, env = "SLUICE_CA_FILE", value_name = "FILE")]
+    #[arg(long, global = true, env = "SLUICE_CA_FILE", value_name = "FILE", value_parser = file())]
     pub ca_file: Option<PathBuf>,
     /// The longest a call may take [default: 30s, 15m for calls that work through a whole campaign]
     #[arg(long, global = true, value_name = "TIME", value_parser = super::values::duration)]
     pub timeout: Option<Duration>,
+}
+
+/// A file's name. The empty one, which an environment variable that was set to nothing brings, is none ([`given`]).
+fn file() -> impl TypedValueParser<Value = PathBuf> {
+    OsStringValueParser::new().map(PathBuf::from)
+}
+
+fn given(file: Option<&PathBuf>) -> Option<&Path> {
+    file.map(PathBuf::as_path).filter(|path| !path.as_os_str().is_empty())
 }
 
 /// Puts the token on every call.
@@ -88,12 +98,12 @@ impl Server {
             .keep_alive_timeout(KEEP_ALIVE);
         if address.starts_with("https://") {
             let mut tls = ClientTlsConfig::new();
-            tls = match &args.ca_file {
+            tls = match given(args.ca_file.as_ref()) {
                 Some(path) => tls.ca_certificate(certificates(path)?),
                 None => tls.with_native_roots(),
             };
             endpoint = endpoint.tls_config(tls).map_err(|error| usage(&error))?;
-        } else if args.ca_file.is_some() {
+        } else if given(args.ca_file.as_ref()).is_some() {
             return Err(usage(&"--ca-file needs an https:// address"));
         }
         let bearer = Bearer(bearer(args, token)?);
@@ -173,13 +183,16 @@ impl Server {
 }
 
 fn bearer(args: &ConnectArgs, from_environment: Option<String>) -> Outcome<Option<MetadataValue<Ascii>>> {
-    let token = match &args.token_file {
-        Some(path) => Some(String::from_utf8_lossy(&read_file("--token-file", path)?).into_owned()),
-        None => from_environment,
+    let trimmed = |token: &str| Some(token.trim().to_owned()).filter(|token| !token.is_empty());
+    let token = match given(args.token_file.as_ref()) {
+        Some(path) => {
+            let token = trimmed(&String::from_utf8_lossy(&read_file("--token-file", path)?));
+            // Somebody meant to give a token; going on without one would only say "unauthenticated".
+            Some(token.ok_or_else(|| Failure::usage(format!("--token-file {}: is empty", path.display())))?)
+        }
+        None => from_environment.as_deref().and_then(trimmed),
     };
-    let Some(token) = token.map(|token| token.trim().to_owned()).filter(|token| !token.is_empty()) else {
-        return Ok(None);
-    };
+    let Some(token) = token else { return Ok(None) };
     // The parse error quotes nothing of the token, and neither do we.
     let mut value: MetadataValue<Ascii> = format!("Bearer {token}")
         .parse()
@@ -189,7 +202,7 @@ fn bearer(args: &ConnectArgs, from_environment: Option<String>) -> Outcome<Optio
 }
 
 /// A file without a certificate would make a client that trusts nobody, and says so only as "unknown issuer".
-fn certificates(path: &std::path::Path) -> Outcome<Certificate> {
+fn certificates(path: &Path) -> Outcome<Certificate> {
     let pem = read_file("--ca-file", path)?;
     let text = String::from_utf8_lossy(&pem);
     if !text.contains("-----BEGIN CERTIFICATE-----") {
@@ -198,7 +211,7 @@ fn certificates(path: &std::path::Path) -> Outcome<Certificate> {
     Ok(Certificate::from_pem(pem))
 }
 
-fn read_file(option: &str, path: &std::path::Path) -> Outcome<Vec<u8>> {
+fn read_file(option: &str, path: &Path) -> Outcome<Vec<u8>> {
     let wrong =
         |error: &dyn std::fmt::Display| Failure::new(Exit::Usage, format!("{option} {}: {error}", path.display()));
     let size = std::fs::metadata(path).map_err(|error| wrong(&error))?.len();

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
@@ -39,6 +39,9 @@ pub struct ExportArgs {
     /// The file to write; complete or not there at all [default: standard output]
     #[arg(long, value_name = "FILE")]
     pub to: Option<PathBuf>,
+    /// Replace the file if there is one
+    #[arg(long, requires = "to")]
+    pub force: bool,
     /// How long to try again when the server is away or busy
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = values::duration)]
     pub retry_for: Duration,
@@ -67,6 +70,7 @@ pub async fn run(args: &ExportArgs, server: &Server, console: &mut Console) -> O
         sink.finish()?;
         return Ok(Exit::Ok);
     };
+    refuse_existing(path, args.force)?;
     // Written beside and renamed, so that a file of that name is always a whole export.
     let mut part = path.clone().into_os_string();
     part.push(".part");
@@ -78,6 +82,8 @@ pub async fn run(args: &ExportArgs, server: &Server, console: &mut Console) -> O
         copy(args, server, &mut sink).await?;
         let messages = sink.messages;
         sink.finish()?.into_inner().map_err(|error| wrong(&error))?.sync_all().map_err(|error| wrong(&error))?;
+        // Somebody else may have been faster.
+        refuse_existing(path, args.force)?;
         std::fs::rename(&part, path).map_err(|error| wrong(&error))?;
         Ok(messages)
     };
@@ -91,6 +97,20 @@ pub async fn run(args: &ExportArgs, server: &Server, console: &mut Console) -> O
             let _ = std::fs::remove_file(&part);
             Err(failure)
         }
+    }
+}
+
+/// An earlier export is not lost by a repeated command, and nothing but a plain file is ever replaced.
+fn refuse_existing(path: &Path, force: bool) -> Outcome<()> {
+    match std::fs::metadata(path) {
+        Ok(there) if !there.is_file() => Err(Failure::usage(format!(
+            "--to {}: is no plain file; leave --to out to write to standard output",
+            path.display()
+        ))),
+        Ok(_) if !force => {
+            Err(Failure::usage(format!("--to {}: is there already; --force replaces it", path.display())))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -39,15 +39,20 @@ async fn limit_file_size(pid: i32, soft: &str) {
     assert!(status.success());
 }
 
-/// A second server on the same data is refused at once with clear words.
+/// A second server on the same data, and so on the same ports, is refused at once, and hears which of the two is what matters.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_second_process_on_the_same_data_is_refused() {
     let (world, _) = world(100, prompt(), 62).await;
-    let (code, text) =
-        run_to_end(&world.folder().join("sluice.toml"), &[("SLUICE__LISTEN__GRPC", "127.0.0.1:0")]).await;
+    let config = world.folder().join("sluice.toml");
+    let (code, text) = run_to_end(&config, &[]).await;
     assert!(code.is_some_and(|code| code != 0 && code != 101), "exit {code:?}: {text}");
-    let text = text.to_lowercase();
-    assert!(text.contains("another") || text.contains("lock") || text.contains("in use"), "{text}");
+    assert!(text.contains("another engine") && !text.contains("cannot listen"), "{text}");
+    // On data of its own it is the address that is in use.
+    let other = tempfile::tempdir().expect("a directory");
+    let data = other.path().to_str().expect("text");
+    let (code, text) = run_to_end(&config, &[("SLUICE__DATA_DIR", data)]).await;
+    assert!(code.is_some_and(|code| code != 0 && code != 101), "exit {code:?}: {text}");
+    assert!(text.contains("cannot listen on"), "{text}");
 }
 
 /// A damaged ledger is refused with clear words, never with a panic, and never repaired by guessing.

@@ -141,6 +141,13 @@ async fn the_token_comes_from_the_environment_or_a_file() {
     assert_eq!(ran.exit, Exit::Usage);
     assert!(!ran.err.contains("cret"), "{}", ran.err);
     assert_eq!(run(&fake, ["info", "--token-file", "/nowhere"]).await.exit, Exit::Usage);
+    // SLUICE_TOKEN_FILE= in the environment arrives as an empty name.
+    run_with(&fake, around(), ["info", "--token-file", "", "--ca-file", ""]).await;
+    assert_eq!(fake.world.lock().authorization.as_deref(), Some("Bearer from-environment"));
+    std::fs::write(file.path(), "\n").expect("written");
+    let ran = run_with(&fake, around(), ["info", "--token-file", path]).await;
+    assert_eq!(ran.exit, Exit::Usage);
+    assert!(ran.err.contains("is empty"), "{}", ran.err);
 }
 
 #[tokio::test]

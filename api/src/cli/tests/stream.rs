@@ -159,3 +159,24 @@ async fn a_file_is_whole_or_not_there() {
     assert_eq!((&second["seq"], &second["status"]), (&1.into(), &"MESSAGE_STATUS_SENT".into()));
     assert!(fake.asked("ExportMessages")[0].contains("status=sent"));
 }
+
+#[tokio::test]
+async fn an_earlier_export_is_replaced_only_when_told() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("out.csv");
+    let name = path.to_str().expect("text");
+    std::fs::write(&path, "last month\n").expect("written");
+    let fake = exported(vec![vec![batch(0..2, "")]]).await;
+    let ran = run(&fake, ["export", "a", "--to", name]).await;
+    assert_eq!(ran.exit, Exit::Usage);
+    assert!(ran.err.contains("--force"), "{}", ran.err);
+    assert_eq!(std::fs::read_to_string(&path).expect("the file"), "last month\n");
+    assert!(fake.asked("ExportMessages").is_empty(), "refused before anything is read");
+    assert_eq!(run(&fake, ["export", "a", "--to", name, "--force"]).await.exit, Exit::Ok);
+    assert!(std::fs::read_to_string(&path).expect("the file").starts_with("seq,"));
+    assert_eq!(std::fs::read_dir(folder.path()).expect("the folder").count(), 1);
+    // What is no plain file is never replaced.
+    let ran = run(&fake, ["export", "a", "--to", "/dev/null", "--force"]).await;
+    assert_eq!(ran.exit, Exit::Usage);
+    assert!(!parses(["export", "a", "--force"]));
+}
