@@ -34,7 +34,8 @@ use crate::serve::{Listeners, ops_limits, webhook_config};
 use crate::traces::Export;
 use crate::webhooks;
 
-/// Least time between two commits of the ledger, whatever waits: what design and figures call the group commit.
+/// Least time from the beginning of one commit of the ledger to the beginning of the next, and how long a status actor waits for company
+/// before it commits. `store.group_commit_ms` is how long few entries wait; a shorter one shortens this, too.
 const COMMIT_INTERVAL: Duration = Duration::from_millis(2);
 
 /// How to run the server.

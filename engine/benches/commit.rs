@@ -3,67 +3,22 @@
 //! `cargo bench -p sluice-engine --bench commit`. It measures the disk under the temporary directory as much as the code: compare runs
 //! on one machine only. `examples/ledger_bench.rs` takes the long figures.
 
+mod support;
+
 use std::sync::Arc;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use sluice_engine::domain::campaign::{Campaign, CampaignState, Settings};
-use sluice_engine::domain::ids::{
-    CampaignId, CampaignKey, ImportId, LineKey, MessageKey, PoolId, TemplateId, TenantId,
-};
+use sluice_engine::domain::ids::{CampaignKey, LineKey, MessageKey};
 use sluice_engine::domain::message::Event;
 use sluice_engine::domain::time::{Clock, UnixMillis};
 use sluice_engine::store::embedded::{EmbeddedConfig, EmbeddedStore};
-use sluice_engine::store::{Entry, ImportChunk, ImportRules, NewRecipient, Store};
-
-type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
+use sluice_engine::store::{Entry, Store};
+use support::{Outcome, campaign, chunk};
 
 /// Recipients of each size of commit: each takes an intent and its withdrawal again and again.
 const REGION: u32 = 30_000;
 /// All of them.
 const RECIPIENTS: u32 = 3 * REGION;
-
-fn campaign() -> Outcome<Campaign> {
-    Ok(Campaign {
-        key: CampaignKey(0),
-        tenant: TenantId::new("bench")?,
-        id: CampaignId::new("bench")?,
-        version: 0,
-        name: String::new(),
-        description: String::new(),
-        labels: std::collections::BTreeMap::new(),
-        created_by: String::new(),
-        created_at: UnixMillis(0),
-        updated_at: UnixMillis(0),
-        state: CampaignState::Draft,
-        hold: None,
-        pool: PoolId::new("main")?,
-        template: TemplateId::new("hello")?,
-        template_version: 1,
-        template_definition: "{}".into(),
-        settings: Settings::default(),
-        recipients: 0,
-        refused: 0,
-        next_seq: 0,
-        sealed: None,
-        started_at: None,
-        ended_at: None,
-        settled_at: None,
-        end: None,
-    })
-}
-
-fn chunk(campaign: CampaignKey, offset: u32, rows: u32) -> Outcome<ImportChunk> {
-    let recipients = (offset..offset + rows).map(|row| NewRecipient {
-        row: u64::from(row),
-        address: format!("+999{row:09}").into(),
-        external_id: None,
-        params: format!("[\"Name {row}\",\"Code {row}\"]").into(),
-    });
-    let recipients = recipients.collect();
-    let (import, offset, at) = (ImportId::new("list")?, u64::from(offset), UnixMillis(1));
-    let rules = ImportRules::of(&self::campaign()?);
-    Ok(ImportChunk { campaign, import, rules, offset, rows, digest: [0; 32], recipients, refused: Vec::new(), at })
-}
 
 async fn filled(folder: &std::path::Path) -> Outcome<(Arc<EmbeddedStore>, CampaignKey)> {
     let store = EmbeddedStore::open(EmbeddedConfig::new(folder), Clock::system())?;

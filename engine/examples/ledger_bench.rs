@@ -8,20 +8,19 @@
 //! of the three reports comes: 0 at once, a large number spreads them. Prints rates, how long calls wait, and the CPU time of the
 //! whole process per row or transition (Linux).
 
+#[path = "../benches/support/mod.rs"]
+mod support;
+
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use sluice_engine::domain::campaign::{Campaign, CampaignState, Settings};
-use sluice_engine::domain::ids::{
-    CampaignId, CampaignKey, ImportId, LineKey, MessageKey, PoolId, TemplateId, TenantId,
-};
+use sluice_engine::domain::ids::{CampaignKey, LineKey, MessageKey};
 use sluice_engine::domain::message::{Event, Reported};
 use sluice_engine::domain::time::{Clock, UnixMillis};
 use sluice_engine::store::embedded::{EmbeddedConfig, EmbeddedStore};
 use sluice_engine::store::scylla::{ScyllaConfig, ScyllaStore, apply_schema};
-use sluice_engine::store::{Entry, ImportChunk, ImportRules, NewRecipient, Store};
-
-type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
+use sluice_engine::store::{Entry, Store};
+use support::{Outcome, campaign, chunk};
 
 /// Calls under way at once, as many sources feed the ledger.
 const CALLS_AT_ONCE: usize = 4;
@@ -189,49 +188,6 @@ fn event(stage: u8, seq: u32, lines: &Arc<[LineKey]>) -> Event {
         3 => report(Reported::Delivered),
         _ => report(Reported::Read),
     }
-}
-
-fn chunk(campaign: CampaignKey, offset: u32, rows: u32) -> Outcome<ImportChunk> {
-    let recipients = (offset..offset + rows).map(|row| NewRecipient {
-        row: u64::from(row),
-        address: format!("+999{row:09}").into(),
-        external_id: None,
-        params: format!("[\"Name {row}\",\"Code {row}\"]").into(),
-    });
-    let recipients = recipients.collect();
-    let (import, offset, at) = (ImportId::new("list")?, u64::from(offset), UnixMillis(1));
-    let rules = ImportRules::of(&self::campaign()?);
-    Ok(ImportChunk { campaign, import, rules, offset, rows, digest: [0; 32], recipients, refused: Vec::new(), at })
-}
-
-fn campaign() -> Outcome<Campaign> {
-    Ok(Campaign {
-        key: CampaignKey(0),
-        tenant: TenantId::new("bench")?,
-        id: CampaignId::new("bench")?,
-        version: 0,
-        name: String::new(),
-        description: String::new(),
-        labels: std::collections::BTreeMap::new(),
-        created_by: String::new(),
-        created_at: UnixMillis(0),
-        updated_at: UnixMillis(0),
-        state: CampaignState::Draft,
-        hold: None,
-        pool: PoolId::new("main")?,
-        template: TemplateId::new("hello")?,
-        template_version: 1,
-        template_definition: "{}".into(),
-        settings: Settings::default(),
-        recipients: 0,
-        refused: 0,
-        next_seq: 0,
-        sealed: None,
-        started_at: None,
-        ended_at: None,
-        settled_at: None,
-        end: None,
-    })
 }
 
 struct Watch {

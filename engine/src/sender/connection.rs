@@ -4,6 +4,7 @@
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
+use std::task::Poll;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
@@ -198,25 +199,26 @@ async fn exchange(
         let mut answer = pin!(tokio::time::timeout(core.context.answer_timeout, answer));
         let mut open = true;
         // The first look writes the request, unless the socket is full.
-        let mut first = std::future::poll_fn(|context| {
+        let first = std::future::poll_fn(|context| {
             let answered = answer.as_mut().poll(context);
             if answered.is_pending() {
                 open = connection.as_mut().poll(context).is_pending();
             }
-            std::task::Poll::Ready(answered)
+            Poll::Ready(answered)
         })
         .await;
         core.line.written(passed);
-        loop {
-            if let std::task::Poll::Ready(answered) = std::mem::replace(&mut first, std::task::Poll::Pending) {
-                break answered.unwrap_or(Answered::TimedOut);
-            }
-            tokio::select! {
-                biased;
-                answered = &mut answer => break answered.unwrap_or(Answered::TimedOut),
-                _ = &mut connection, if open => open = false,
-            }
-        }
+        let answered = match first {
+            Poll::Ready(answered) => answered,
+            Poll::Pending => loop {
+                tokio::select! {
+                    biased;
+                    answered = &mut answer => break answered,
+                    _ = &mut connection, if open => open = false,
+                }
+            },
+        };
+        answered.unwrap_or(Answered::TimedOut)
     };
     drop(busy);
     let latency = core.context.clock.mono().since(began);

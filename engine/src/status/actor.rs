@@ -25,9 +25,8 @@ impl Actor for StatusActor {
     }
 
     async fn post_start(&self, myself: ActorRef<StatusMsg>, shard: &mut Arc<Shard>) -> Result<(), ActorProcessingErr> {
-        // Also takes up what a predecessor left.
-        shard.attach(myself.clone());
-        let _ = myself.cast(StatusMsg::Commit);
+        // Wakes it: also what a predecessor left is taken up.
+        shard.attach(myself);
         Ok(())
     }
 

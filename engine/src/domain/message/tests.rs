@@ -1,5 +1,7 @@
 //! The join, exhaustively: every sequence of up to seven reports ends as its set says, whatever the order and the repetitions.
 
+use std::sync::Arc;
+
 use super::*;
 use crate::domain::tally::Tally;
 
