@@ -254,6 +254,7 @@ pub fn engine_config(config: &Config) -> anyhow::Result<EngineConfig> {
         backoff: Backoff { base: config.retry.backoff_min, cap: config.retry.backoff_max },
         error_run_max: u32::try_from(config.campaigns.held_after)?,
         panics_max: u32::try_from(config.campaigns.quarantined_after)?,
+        provider_roots: config.provider.roots.clone(),
         connect_timeout: config.provider.connect_timeout,
         answer_timeout: config.provider.read_timeout,
         idle_timeout: config.provider.idle_timeout,

@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls_pki_types::CertificateDer;
+
 use crate::domain::backoff::Backoff;
 use crate::domain::breaker::BreakerConfig;
 use crate::domain::ids::AccountId;
@@ -32,6 +34,8 @@ pub struct EngineConfig {
     pub error_run_max: u32,
     /// Panics of one actor in a row that quarantine its campaign or hold its line.
     pub panics_max: u32,
+    /// Certificates that may sign a provider's, beside the roots of this machine: for proxies and simulators with a private authority.
+    pub provider_roots: Vec<CertificateDer<'static>>,
     /// Longest time to connect, TLS included.
     pub connect_timeout: Duration,
     /// Longest time from the first byte of a request to the last byte of its answer.
@@ -85,6 +89,7 @@ impl Default for EngineConfig {
             backoff: Backoff::default(),
             error_run_max: 20,
             panics_max: 5,
+            provider_roots: Vec::new(),
             connect_timeout: Duration::from_secs(5),
             answer_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(60),

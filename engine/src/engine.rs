@@ -58,7 +58,7 @@ impl Engine {
             metrics: ProviderMetrics::new(),
         });
         let senders = SenderContext {
-            connector: Connector::new(config.connect_timeout),
+            connector: Connector::new(config.connect_timeout, &config.provider_roots),
             answer_timeout: config.answer_timeout,
             idle_timeout: config.idle_timeout,
             clock: clock.clone(),

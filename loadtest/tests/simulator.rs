@@ -10,6 +10,7 @@ use sluice_loadtest::sim::config::{
 };
 use sluice_loadtest::sim::faults::{Body, Kind, Rule};
 use sluice_loadtest::sim::form;
+use sluice_loadtest::sim::pairs::PairLimit;
 use sluice_loadtest::sim::plan::Plan;
 use sluice_loadtest::sim::{SimConfig, SimHandle};
 use sluice_loadtest::wire::client::{Address, Connection, once, render};
@@ -41,6 +42,7 @@ fn config(ceiling: u32, plan: Plan) -> SimConfig {
             waba_id: "100000000000001".to_owned(),
             webhook: None,
             rate_http: 400,
+            pair: PairLimit::default(),
             lines: vec![MetaLine { id: "2001".to_owned(), number: "+15550100001".to_owned(), ceiling }],
             templates: vec![
                 template("two", 2, &[], Header::None, vec![]),

@@ -8,12 +8,14 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use rustls_pki_types::CertificateDer;
 use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
 use super::ENVIRONMENT_PREFIX;
 use super::context::{Context, Key, override_part};
 use super::report::{Kind, Place, Problem, nearest};
+use crate::tls;
 
 /// One table of the file.
 pub(super) struct Section<'c, 'i> {
@@ -322,6 +324,15 @@ impl<'c, 'i> Section<'c, 'i> {
     /// As [`Self::path`], with a default.
     pub(super) fn path_or(&mut self, key: &str, default: &str) -> PathBuf {
         self.context.base.join(self.text_or(key, default))
+    }
+
+    /// The certificates of a PEM file; none without one.
+    pub(super) fn roots(&mut self, key: &str) -> Vec<CertificateDer<'static>> {
+        let Some(file) = self.path(key) else { return Vec::new() };
+        tls::roots(&file).unwrap_or_else(|error| {
+            self.problem(key, Kind::Value, error.to_string(), None);
+            Vec::new()
+        })
     }
 
     /// Notes the keys of this table that nobody asked for.

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use rustls_pki_types::CertificateDer;
 use sluice_engine::domain::breaker::BreakerConfig;
 
 use super::reader::Section;
@@ -214,8 +215,10 @@ pub(super) fn breaker(s: &mut Section<'_, '_>) -> BreakerConfig {
 }
 
 /// Connections to providers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Provider {
+    /// Certificates that may sign a provider's, beside the roots of this machine.
+    pub roots: Vec<CertificateDer<'static>>,
     /// Longest for connecting, TLS included.
     pub connect_timeout: Duration,
     /// Longest from the first byte written to the whole answer; what takes longer is in doubt.
@@ -229,6 +232,7 @@ pub struct Provider {
 impl Provider {
     pub(super) fn read(s: &mut Section<'_, '_>) -> Self {
         Self {
+            roots: s.roots("ca_file"),
             connect_timeout: s.milliseconds("connect_timeout_ms", 3_000, 10..=60_000),
             read_timeout: s.milliseconds("read_timeout_ms", 20_000, 10..=300_000),
             idle_timeout: s.milliseconds("idle_timeout_ms", 30_000, 100..=600_000),

@@ -11,7 +11,7 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1;
 use hyper::{Request, Response};
 use hyper_util::rt::TokioIo;
-use rustls::pki_types::ServerName;
+use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio_rustls::TlsConnector;
@@ -36,11 +36,11 @@ trait Stream: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin {}
 impl<T: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin> Stream for T {}
 
 impl Connector {
-    /// With the roots of this machine.
-    pub(crate) fn new(timeout: std::time::Duration) -> Self {
+    /// With the roots of this machine, and `more`.
+    pub(crate) fn new(timeout: std::time::Duration, more: &[CertificateDer<'static>]) -> Self {
         let mut roots = rustls::RootCertStore::empty();
         let native = rustls_native_certs::load_native_certs();
-        let (added, _) = roots.add_parsable_certificates(native.certs);
+        let (added, _) = roots.add_parsable_certificates(native.certs.into_iter().chain(more.iter().cloned()));
         if added == 0 {
             tracing::warn!("this machine has no root certificates: https to a provider will fail");
         }

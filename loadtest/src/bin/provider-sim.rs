@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use anyhow::Context as _;
 use clap::Parser;
 use sluice_loadtest::sim::config::{MetaAccount, MetaLine, MetaTemplate, TwilioAccount, TwilioContent, TwilioLine};
+use sluice_loadtest::sim::pairs::PairLimit;
 use sluice_loadtest::sim::{SimConfig, SimHandle};
 use tokio::io::AsyncReadExt as _;
 
@@ -144,6 +145,7 @@ fn configuration(args: &Args) -> anyhow::Result<SimConfig> {
             waba_id: "100000000000001".to_owned(),
             webhook: None,
             rate_http: 400,
+            pair: PairLimit::default(),
             lines: args.meta_line.iter().map(|text| meta_line(text)).collect::<Result<_, _>>()?,
             templates: args.meta_template.iter().map(|text| meta_template(text)).collect::<Result<_, _>>()?,
         });

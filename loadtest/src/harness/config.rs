@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::sim::SimConfig;
 use crate::sim::config::{Header, MetaAccount, MetaLine, MetaTemplate, TwilioAccount, TwilioLine};
+use crate::sim::pairs::PairLimit;
 use crate::sim::plan::Plan;
 
 /// The tenant of all runs.
@@ -76,6 +77,7 @@ pub fn simulator(lines: &Lines, plan: Plan, seed: u64) -> SimConfig {
             waba_id: "100000000000001".to_owned(),
             webhook: None,
             rate_http: 400,
+            pair: PairLimit::default(),
             lines: lines.meta.iter().enumerate().map(meta_line).collect(),
             templates: vec![MetaTemplate {
                 name: TEMPLATE.to_owned(),
@@ -111,6 +113,7 @@ pub fn add_floor(config: &mut SimConfig) {
         waba_id: "100000000000009".to_owned(),
         webhook: None,
         rate_http: 400,
+        pair: PairLimit::none(),
         lines: vec![MetaLine { id: FLOOR_LINE.to_owned(), number: "+15550209999".to_owned(), ceiling: FLOOR_CEILING }],
         templates: vec![MetaTemplate {
             name: TEMPLATE.to_owned(),

@@ -59,8 +59,11 @@ impl Simulator {
         let output = child.stdout.take().context("no standard output")?;
         let line = tokio::time::timeout(START, BufReader::new(output).lines().next_line()).await??;
         let said: serde_json::Value = serde_json::from_str(&line.context("the simulator ended at once")?)?;
-        let url = |name: &str| said[name].as_str().map(|at| format!("http://{at}")).context("an address is missing");
-        Ok(Self::Apart { api: url("api")?, control: url("control")?, child })
+        let url = |name: &str, scheme: &str| {
+            said[name].as_str().map(|at| format!("{scheme}://{at}")).context("an address is missing")
+        };
+        let scheme = if config.tls.is_some() { "https" } else { "http" };
+        Ok(Self::Apart { api: url("api", scheme)?, control: url("control", "http")?, child })
     }
 
     /// Its process, when it is one of its own.
@@ -172,6 +175,8 @@ pub struct WorldPlan {
     pub floor: bool,
     /// Where the server believes the providers to be; without it, the simulator itself.
     pub provider_url: Option<String>,
+    /// What else the simulator's configuration says.
+    pub tune: fn(&mut SimConfig),
 }
 
 impl Default for WorldPlan {
@@ -189,6 +194,7 @@ impl Default for WorldPlan {
             probe_pool: None,
             floor: false,
             provider_url: None,
+            tune: |_| {},
         }
     }
 }
@@ -225,6 +231,7 @@ impl World {
         if plan.floor {
             config::add_floor(&mut config);
         }
+        (plan.tune)(&mut config);
         if plan.probe_pool.is_some() {
             config.timed_lines.push(Lines::meta_id(plan.lines.meta.len().saturating_sub(1)));
         }

@@ -115,7 +115,7 @@ impl Stage {
             api_threads: scenario.witness.api_threads,
             probe_pool: scenario.probe.as_ref().map(|_| PROBE_POOL),
             floor: scenario.floor.is_some(),
-            provider_url: None,
+            ..WorldPlan::default()
         })
         .await?;
         let customer = world.customer().await?;

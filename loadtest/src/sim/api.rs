@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::socket::{setsockopt, sockopt};
-use tokio::io::AsyncWriteExt as _;
 use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::core::{AccountKind, Booked, Core, Valid};
 use super::faults::{Body, Fault, Kind};
-use super::stamp::StampedReader;
+use super::pairs::PAIR_BLOCKED;
+use super::tls::Wire;
 use super::{date, meta, twilio};
 use crate::wire::request::{Parsed, Request, parse, write_response};
 
@@ -21,7 +22,7 @@ const HTML: &[u8] =
     b"<html><head><title>502 Bad Gateway</title></head><body><center><h1>502 Bad Gateway</h1></center></body></html>";
 
 /// Accepts connections until stopped.
-pub(super) async fn serve(core: Arc<Core>, listener: TcpListener, stop: CancellationToken) {
+pub(super) async fn serve(core: Arc<Core>, listener: TcpListener, tls: Option<TlsAcceptor>, stop: CancellationToken) {
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -31,10 +32,15 @@ pub(super) async fn serve(core: Arc<Core>, listener: TcpListener, stop: Cancella
             Ok((stream, _)) => {
                 let _ = stream.set_nodelay(true);
                 let core = Arc::clone(&core);
-                let stop = stop.clone();
+                let (stop, tls) = (stop.clone(), tls.clone());
                 tokio::spawn(async move {
+                    let served = async {
+                        if let Some(wire) = Wire::open(stream, tls.as_ref()).await {
+                            connection(&core, wire).await;
+                        }
+                    };
                     tokio::select! {
-                        () = connection(&core, stream) => {}
+                        () = served => {}
                         () = stop.cancelled() => {}
                     }
                 });
@@ -60,8 +66,7 @@ struct Reply {
 
 const AT_ONCE: Reply = Reply { delay_ms: 0, then: Then::Answer };
 
-async fn connection(core: &Core, mut stream: TcpStream) {
-    let mut reader = StampedReader::new();
+async fn connection(core: &Core, mut wire: Wire) {
     let mut buffer = vec![0; 4096];
     let mut filled = 0;
     let mut at_ns = 0;
@@ -76,10 +81,10 @@ async fn connection(core: &Core, mut stream: TcpStream) {
                     tokio::time::sleep(Duration::from_millis(u64::from(reply.delay_ms))).await;
                 }
                 if reply.then == Then::Reset {
-                    reset(&stream);
+                    reset(wire.socket());
                     return;
                 }
-                if stream.write_all(&out).await.is_err() || close {
+                if wire.write_all(&out).await.is_err() || close {
                     return;
                 }
                 buffer.copy_within(consumed..filled, 0);
@@ -98,17 +103,17 @@ async fn connection(core: &Core, mut stream: TcpStream) {
             Parsed::Refused(status) => {
                 out.clear();
                 write_response(&mut out, status, "text/plain", b"", true);
-                let _ = stream.write_all(&out).await;
+                let _ = wire.write_all(&out).await;
                 return;
             }
         }
-        match reader.read(&stream, &mut buffer[filled..]).await {
+        match wire.read(&mut buffer[filled..]).await {
             Ok((0, _)) | Err(_) => return,
             Ok((read, kernel)) => {
                 if filled == 0 {
                     // Nothing of it is looked at: to the sender it is as if nobody had read.
                     if core.reset_unread() {
-                        reset(&stream);
+                        reset(wire.socket());
                         return;
                     }
                     at_ns = core.clock.stamp(kernel);
@@ -270,6 +275,10 @@ fn answer(
         }
         Booked::TooFast => {
             error(out, too_fast.0, too_fast.1);
+            return reply;
+        }
+        Booked::PairBlocked => {
+            error(out, too_fast.0, PAIR_BLOCKED);
             return reply;
         }
         Booked::Accepted(_, Some(fault)) | Booked::Refused(fault) => fault,

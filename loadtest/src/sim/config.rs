@@ -6,7 +6,9 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::faults::Rule;
+use super::pairs::PairLimit;
 use super::plan::Plan;
+use super::tls::TlsFiles;
 
 /// The whole configuration. Every key has a default, so that a test states only what it is about.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -14,6 +16,9 @@ use super::plan::Plan;
 pub struct SimConfig {
     /// Where the provider APIs listen. Port 0 takes a free one.
     pub listen: SocketAddr,
+    /// Certificate and key of the provider APIs; without them they speak plain HTTP.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<TlsFiles>,
     /// Where the control API listens. It has no authentication: keep it on loopback.
     pub control: SocketAddr,
     /// Seed of every random choice. The same seed gives every recipient the same journey.
@@ -41,6 +46,7 @@ impl Default for SimConfig {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         Self {
             listen: any,
+            tls: None,
             control: any,
             seed: 1,
             meta: Vec::new(),
@@ -74,6 +80,9 @@ pub struct MetaAccount {
     /// HTTP status of rate-limit answers: Meta's documents say 400, some resellers 429.
     #[serde(default = "default_rate_http")]
     pub rate_http: u16,
+    /// How often one number may write to one user.
+    #[serde(default)]
+    pub pair: PairLimit,
     /// The phone numbers.
     pub lines: Vec<MetaLine>,
     /// The approved templates.

@@ -9,6 +9,7 @@ use parking_lot::Mutex;
 use super::config::{MetaAccount, SimConfig, TwilioAccount};
 use super::faults::{Fault, Faults, Kind, Rule};
 use super::ledger::{Accepted, Answer, Ledger};
+use super::pairs::{PAIR_BLOCKED, PairLimit, Pairs};
 use super::plan::{Dice, Journey, Plan};
 use super::rates::{LineRate, Window, line_rate};
 use super::schedule::{Due, Schedule};
@@ -88,6 +89,7 @@ pub struct State {
     /// Callback URLs around the correlation id.
     pub urls: Vec<(String, String)>,
     windows: Vec<Window>,
+    pairs: Pairs,
     url_places: HashMap<(String, String), u16>,
 }
 
@@ -117,6 +119,8 @@ pub enum Booked {
     Refused(Fault),
     /// Not accepted, above the ceiling.
     TooFast,
+    /// Not accepted, too much for this recipient.
+    PairBlocked,
 }
 
 impl Core {
@@ -176,6 +180,7 @@ impl Core {
             targets,
             urls: vec![(String::new(), String::new())],
             windows: lines.iter().map(|line| Window::new(line.ceiling)).collect(),
+            pairs: Pairs::default(),
             url_places: HashMap::new(),
         };
         Self {
@@ -199,7 +204,7 @@ impl Core {
         (self.lines[usize::from(place)].account == account).then_some(place)
     }
 
-    /// Books a valid request: faults, then the ceiling, then the ledger and the plan of its statuses.
+    /// Books a valid request: faults, then the pair and the ceiling, then the ledger and the plan of its statuses.
     /// Returns what was decided and by how many milliseconds the answer is delayed.
     pub fn book(&self, valid: &Valid<'_>, at_ns: u64) -> (Booked, u32) {
         let line = &self.lines[usize::from(valid.line)];
@@ -227,11 +232,20 @@ impl Core {
                 }
             },
         };
+        let pair = match &self.accounts[line.account].kind {
+            AccountKind::Meta(account, ..) => account.pair,
+            AccountKind::Twilio(..) => PairLimit::none(),
+        };
+        if !state.pairs.is_free(pair, valid.line, valid.recipient, at_ns) {
+            state.ledger.refuse(valid.line, PAIR_BLOCKED, at_ns, valid.cost);
+            return (Booked::PairBlocked, delay);
+        }
         if !state.windows[usize::from(valid.line)].admit(at_ns, valid.cost) {
             let code = rate_code(&self.accounts[line.account].kind);
             state.ledger.refuse(valid.line, code, at_ns, valid.cost);
             return (Booked::TooFast, delay);
         }
+        state.pairs.book(pair, valid.line, valid.recipient, at_ns);
         let url = valid.url.map_or(0, |url| state.url(url));
         let plan = state.plans.len() - 1;
         let number = state.ledger.accept(&Accepted {

@@ -16,6 +16,7 @@ use super::rates::{LineRate, SECOND_NS};
 use super::records::{Record, Summary, piece, summary};
 use super::stamp::stamp_arrivals;
 use super::stats::StatsReport;
+use super::tls::TlsFiles;
 use super::{api, control, deliver};
 
 /// Why a simulator did not start.
@@ -53,6 +54,7 @@ impl SimHandle {
             listener.set_nonblocking(true)?;
             Ok(listener)
         };
+        let tls = config.tls.as_ref().map(TlsFiles::acceptor).transpose()?;
         let api_listener = bind(config.listen)?;
         stamp_arrivals(&api_listener);
         let control_listener = bind(config.control)?;
@@ -66,10 +68,10 @@ impl SimHandle {
         };
         for n in 0..sim.core.config.api_threads {
             let listener = api_listener.try_clone()?;
-            let (core, stop) = (Arc::clone(&sim.core), sim.stop.clone());
+            let (core, stop, tls) = (Arc::clone(&sim.core), sim.stop.clone(), tls.clone());
             sim.spawn(format!("sim-api-{n}"), async move {
                 match tokio::net::TcpListener::from_std(listener) {
-                    Ok(listener) => api::serve(core, listener, stop).await,
+                    Ok(listener) => api::serve(core, listener, tls, stop).await,
                     Err(error) => tracing::error!(%error, "provider API does not listen"),
                 }
             })?;
@@ -117,7 +119,8 @@ impl SimHandle {
     /// The base URL to configure in the server instead of the provider's.
     #[must_use]
     pub fn api_url(&self) -> String {
-        format!("http://{}", self.api)
+        let scheme = if self.core.config.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}", self.api)
     }
 
     /// The base URL of the control API.

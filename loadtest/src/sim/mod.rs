@@ -19,6 +19,7 @@ pub mod faults;
 pub mod form;
 pub mod ledger;
 pub mod meta;
+pub mod pairs;
 pub mod plan;
 pub mod rates;
 pub mod records;
@@ -28,6 +29,7 @@ pub mod sign;
 pub mod stamp;
 pub mod stats;
 pub mod text;
+pub mod tls;
 pub mod twilio;
 
 mod api;

@@ -8,6 +8,7 @@ mod fooled;
 mod kills;
 mod operations;
 mod outages;
+mod providers;
 mod restarts;
 mod storage;
 mod streams;
