@@ -2,6 +2,8 @@
 
 mod actor;
 pub(crate) mod gate;
+#[cfg(test)]
+mod outage_tests;
 pub(crate) mod permits;
 
 use ractor::ActorRef;
