@@ -98,6 +98,13 @@ fn a_minimal_file_is_good() {
 }
 
 #[test]
+fn the_limits_of_streams_are_keys() {
+    let text = format!("{AUTH}[grpc]\nimports_max = 3\nexports_max = 5\nwatches_max = 7\n");
+    let limits = crate::grpc::GrpcLimits::from(&good(&text, &[]).grpc);
+    assert_eq!((limits.imports_max, limits.exports_max, limits.watches_max), (3, 5, 7));
+}
+
+#[test]
 fn accounts_of_both_providers() {
     let text = format!(
         "public_base_url = \"https://hooks.example.com/\"\n{AUTH}

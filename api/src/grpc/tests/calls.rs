@@ -6,6 +6,7 @@ use tonic::Code;
 use tonic_types::StatusExt as _;
 
 use super::bench::*;
+use crate::grpc::GrpcLimits;
 
 async fn filled(bench: &Bench, recipients: u64) {
     bench.furnish("acme", "a-").await;
@@ -67,6 +68,26 @@ async fn a_campaign_from_draft_to_export() {
     assert_eq!(cancelled.state(), v1::CampaignState::Cancelled);
     let totals = client.get_tenant_totals(v1::GetTenantTotalsRequest {}).await.unwrap().into_inner();
     assert_eq!((totals.tally.unwrap().total, totals.remaining), (30, 0));
+}
+
+/// `exports_max` of the configuration, at a limit that one call more reaches at once.
+#[tokio::test]
+async fn exports_and_recounts_of_a_tenant_have_places_of_their_own() {
+    let bench = Bench::with(GrpcLimits { exports_max: 0, ..limits() }).await;
+    filled(&bench, 3).await;
+    let export = v1::ExportMessagesRequest { campaign_id: id(), ..Default::default() };
+    let export = bench.messages("acme").await.export_messages(export).await.map(drop).unwrap_err();
+    let mut campaigns = bench.campaigns("acme").await;
+    let recount = campaigns.recount_tenant(v1::RecountTenantRequest {}).await.map(drop).unwrap_err();
+    for status in [export, recount] {
+        assert_eq!(status.code(), Code::ResourceExhausted);
+        assert!(status.message().contains("exports"), "{status:?}");
+    }
+    // A watch and a recount of one campaign are none of them.
+    let watch = v1::WatchCampaignRequest { campaign_id: id(), ..Default::default() };
+    assert!(campaigns.watch_campaign(watch).await.is_ok());
+    let one = v1::RecountCampaignRequest { campaign_id: id() };
+    assert!(campaigns.recount_campaign(one).await.is_ok());
 }
 
 #[tokio::test]
