@@ -7,14 +7,17 @@
 
 use std::io::{self, IoSliceMut};
 use std::os::fd::AsRawFd as _;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg, setsockopt, sockopt};
 use nix::sys::time::TimeSpec;
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
@@ -179,19 +182,81 @@ impl StampedReader {
     /// # Errors
     /// When the connection is broken.
     pub async fn read(&mut self, stream: &TcpStream, buffer: &mut [u8]) -> io::Result<(usize, Option<Duration>)> {
-        stream
-            .async_io(tokio::io::Interest::READABLE, || {
-                let mut parts = [IoSliceMut::new(buffer)];
-                let message = recvmsg::<()>(stream.as_raw_fd(), &mut parts, Some(&mut self.control), MsgFlags::empty())
-                    .map_err(io::Error::from)?;
-                let at = message.cmsgs().ok().and_then(|mut all| {
-                    all.find_map(|one| match one {
-                        ControlMessageOwned::ScmTimestampns(at) => Some(Duration::from(at)),
-                        _ => None,
-                    })
-                });
-                Ok((message.bytes, at))
+        stream.async_io(Interest::READABLE, || self.receive(stream, buffer)).await
+    }
+
+    /// Reads what is there.
+    fn receive(&mut self, stream: &TcpStream, buffer: &mut [u8]) -> io::Result<(usize, Option<Duration>)> {
+        let mut parts = [IoSliceMut::new(buffer)];
+        let message = recvmsg::<()>(stream.as_raw_fd(), &mut parts, Some(&mut self.control), MsgFlags::empty())
+            .map_err(io::Error::from)?;
+        let at = message.cmsgs().ok().and_then(|mut all| {
+            all.find_map(|one| match one {
+                ControlMessageOwned::ScmTimestampns(at) => Some(Duration::from(at)),
+                _ => None,
             })
-            .await
+        });
+        Ok((message.bytes, at))
+    }
+}
+
+/// A connection that keeps the receive time of what is read, for a layer above that decrypts it.
+#[derive(Debug)]
+pub struct StampedStream {
+    stream: TcpStream,
+    reader: StampedReader,
+    at: Option<Duration>,
+}
+
+impl StampedStream {
+    /// Over a connection of a listener that was prepared by [`stamp_arrivals`].
+    #[must_use]
+    pub fn new(stream: TcpStream) -> Self {
+        Self { stream, reader: StampedReader::new(), at: None }
+    }
+
+    /// When the newest bytes came that were read since the last call: a request's, as soon as it can be decrypted.
+    pub fn take_at(&mut self) -> Option<Duration> {
+        self.at.take()
+    }
+
+    /// The connection itself.
+    #[must_use]
+    pub fn socket(&self) -> &TcpStream {
+        &self.stream
+    }
+}
+
+impl AsyncRead for StampedStream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        loop {
+            ready!(this.stream.poll_read_ready(cx))?;
+            let (stream, reader) = (&this.stream, &mut this.reader);
+            let free = buffer.initialize_unfilled();
+            match stream.try_io(Interest::READABLE, || reader.receive(stream, free)) {
+                Ok((read, at)) => {
+                    buffer.advance(read);
+                    this.at = at.or(this.at);
+                    return Poll::Ready(Ok(()));
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Poll::Ready(Err(error)),
+            }
+        }
+    }
+}
+
+impl AsyncWrite for StampedStream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
     }
 }

@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::stamp::StampedReader;
+use super::stamp::{StampedReader, StampedStream};
 
 /// Longest handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -54,15 +54,15 @@ impl TlsFiles {
 pub(super) enum Wire {
     /// Plain, with the kernel's receive times.
     Plain(TcpStream, StampedReader),
-    /// Encrypted; what arrives is stamped when it is read.
-    Tls(Box<TlsStream<TcpStream>>),
+    /// Encrypted, with the same times of what was decrypted.
+    Tls(Box<TlsStream<StampedStream>>),
 }
 
 impl Wire {
     /// After the handshake, if there is one; `None`: it failed.
     pub(super) async fn open(stream: TcpStream, tls: Option<&TlsAcceptor>) -> Option<Self> {
         let Some(tls) = tls else { return Some(Self::Plain(stream, StampedReader::new())) };
-        let shaken = tokio::time::timeout(HANDSHAKE, tls.accept(stream)).await;
+        let shaken = tokio::time::timeout(HANDSHAKE, tls.accept(StampedStream::new(stream))).await;
         Some(Self::Tls(Box::new(shaken.ok()?.ok()?)))
     }
 
@@ -70,7 +70,10 @@ impl Wire {
     pub(super) async fn read(&mut self, buffer: &mut [u8]) -> io::Result<(usize, Option<Duration>)> {
         match self {
             Self::Plain(stream, reader) => reader.read(stream, buffer).await,
-            Self::Tls(stream) => Ok((stream.read(buffer).await?, None)),
+            Self::Tls(stream) => {
+                let read = stream.read(buffer).await?;
+                Ok((read, stream.get_mut().0.take_at()))
+            }
         }
     }
 
@@ -87,7 +90,7 @@ impl Wire {
     pub(super) fn socket(&self) -> &TcpStream {
         match self {
             Self::Plain(stream, _) => stream,
-            Self::Tls(stream) => stream.get_ref().0,
+            Self::Tls(stream) => stream.get_ref().0.socket(),
         }
     }
 }
