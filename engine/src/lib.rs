@@ -16,6 +16,7 @@ mod engine_series;
 pub mod faults;
 mod line;
 pub mod metrics;
+pub mod nodes;
 pub mod provider;
 mod sender;
 mod status;

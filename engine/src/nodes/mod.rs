@@ -1,0 +1,47 @@
+//! Who works on which pool, where several nodes share one ledger.
+//!
+//! A node owns whole pools: their lines and their campaigns. Everything that must be decided in one place (ceilings, gates, joins)
+//! is decided by the pool's owner; every other node asks it.
+
+use async_trait::async_trait;
+
+use crate::domain::ids::{CampaignId, CampaignKey, LineId, PoolId, TenantId};
+use crate::store::StoreResult;
+
+/// A node that other nodes can ask.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Peer {
+    /// Its name, unique in the installation.
+    pub name: String,
+    /// `host:port` of its internal service, as it advertises it.
+    pub address: String,
+    /// The epoch of its lease. A node that was away and came back is another.
+    pub epoch: u64,
+}
+
+/// Where the work on something is done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Whereabouts {
+    /// By this node.
+    Here,
+    /// By another.
+    There(Peer),
+    /// By nobody now: the owner died and nobody has taken over, or it is being handed over. Ask again soon.
+    Nobody,
+}
+
+/// Who owns what, as this node knows it. An answer may be old by the time it is used: whoever is asked refuses what it does not own
+/// (any more), and the asker looks again.
+#[async_trait]
+pub trait Directory: Send + Sync + 'static {
+    /// The owner of a pool, from memory.
+    fn of_pool(&self, tenant: &TenantId, pool: &PoolId) -> Whereabouts;
+    /// The owner of a campaign's pool.
+    async fn of_campaign(&self, tenant: &TenantId, id: &CampaignId) -> StoreResult<Whereabouts>;
+    /// The same by the key that correlation ids carry; for webhooks, so from memory once it was asked.
+    async fn of_campaign_key(&self, key: CampaignKey) -> StoreResult<Whereabouts>;
+    /// The owner of a line's pool.
+    async fn of_line(&self, tenant: &TenantId, id: &LineId) -> StoreResult<Whereabouts>;
+    /// The nodes that are alive, this one too.
+    fn alive(&self) -> Vec<Peer>;
+}
