@@ -61,20 +61,45 @@ impl Sub<Duration> for Mono {
 pub struct Clock {
     wall: Arc<dyn Fn() -> UnixMillis + Send + Sync>,
     origin: tokio::time::Instant,
+    /// Counts leases; `None`: the monotonic clock does.
+    lease: Option<Arc<dyn Fn() -> Mono + Send + Sync>>,
+}
+
+/// The system's clock that also counts the time in which the machine was suspended.
+fn since_boot() -> Mono {
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    const ID: nix::time::ClockId = nix::time::ClockId::CLOCK_BOOTTIME;
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    const ID: nix::time::ClockId = nix::time::ClockId::CLOCK_MONOTONIC;
+    // It cannot fail for a clock that the system has; if it did, the end of time ends every lease: nothing is sent.
+    nix::time::clock_gettime(ID).map_or(Mono(u64::MAX), |time| Mono(0) + Duration::from(time))
 }
 
 impl Clock {
     /// The system's clocks. The monotonic one is tokio's, so that paused time moves it in tests.
     pub fn system() -> Self {
-        Self::with_wall(|| {
+        let system = Self::with_wall(|| {
             let since_epoch = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
             UnixMillis(since_epoch.map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX)))
-        })
+        });
+        system.with_lease(since_boot)
     }
 
     /// The monotonic clock of the system with a wall clock of the caller's: tests step it.
     pub fn with_wall(wall: impl Fn() -> UnixMillis + Send + Sync + 'static) -> Self {
-        Self { wall: Arc::new(wall), origin: tokio::time::Instant::now() }
+        Self { wall: Arc::new(wall), origin: tokio::time::Instant::now(), lease: None }
+    }
+
+    /// With another clock for leases: tests stop it, or let it jump as a suspended machine's does.
+    #[must_use]
+    pub fn with_lease(self, lease: impl Fn() -> Mono + Send + Sync + 'static) -> Self {
+        Self { lease: Some(Arc::new(lease)), ..self }
+    }
+
+    /// The clock that leases are counted by. It also counts time in which the machine was suspended, and is not to be compared with
+    /// [`Self::mono`].
+    pub fn lease(&self) -> Mono {
+        self.lease.as_ref().map_or_else(|| self.mono(), |lease| lease())
     }
 
     /// The wall clock.

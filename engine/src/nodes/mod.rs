@@ -2,8 +2,20 @@
 //!
 //! A node owns whole pools: their lines and their campaigns. Everything that must be decided in one place (ceilings, gates, joins)
 //! is decided by the pool's owner; every other node asks it.
+//!
+//! `lease` is a node's own count of its term, `watch` what it knows of the others', `plan` decides who is to have what, `ownership` is the
+//! ledger's part.
+
+mod lease;
+mod ownership;
+pub mod plan;
+mod watch;
 
 use async_trait::async_trait;
+
+pub use lease::Lease;
+pub use ownership::{HandOver, NodeSeen, Ownership, Passed, PoolRef, PoolSeen, Snapshot, Taken, Told, Why};
+pub use watch::Watch;
 
 use crate::domain::ids::{CampaignId, CampaignKey, LineId, PoolId, TenantId};
 use crate::store::StoreResult;
