@@ -45,6 +45,10 @@ pub(super) fn of(error: &Error) -> Status {
             details.set_retry_info(Some(RETRY_AFTER));
             "UNAVAILABLE"
         }
+        Error::Elsewhere(_) => {
+            details.set_retry_info(Some(RETRY_AFTER));
+            "ELSEWHERE"
+        }
         Error::Damaged(_) => "DAMAGED",
         Error::Bug(_) => "BUG",
     };
@@ -61,7 +65,7 @@ pub(super) fn code(error: &Error) -> Code {
         Error::Move(_) | Error::Precondition { .. } => Code::FailedPrecondition,
         Error::Stale => Code::Aborted,
         Error::TooMuch(_) => Code::ResourceExhausted,
-        Error::Unavailable(_) | Error::Ledger(_) => Code::Unavailable,
+        Error::Unavailable(_) | Error::Ledger(_) | Error::Elsewhere(_) => Code::Unavailable,
         Error::Damaged(_) => Code::DataLoss,
         Error::Bug(_) => Code::Internal,
     }
@@ -73,6 +77,10 @@ pub(super) fn told(error: &Error) -> String {
         Error::Ledger(detail) => {
             tracing::warn!(detail, "the ledger is not available");
             "the ledger cannot be written or read now: try again".to_owned()
+        }
+        Error::Elsewhere(detail) => {
+            tracing::debug!(detail, "it is another node's");
+            "it belongs to another node, or moves to one: try again".to_owned()
         }
         Error::Damaged(detail) => {
             tracing::error!(detail, "the ledger is damaged");

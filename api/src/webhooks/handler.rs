@@ -153,7 +153,8 @@ impl Front {
         match self.sink.accept(&account.name, events).await {
             Ok(()) => Answer::Ok,
             Err(SinkError::Busy) => Answer::Busy,
-            Err(SinkError::StoreDown) => Answer::StoreDown,
+            // To the provider it is the same: it comes again.
+            Err(SinkError::StoreDown | SinkError::Elsewhere) => Answer::StoreDown,
         }
     }
 }

@@ -75,6 +75,9 @@ pub enum Error {
     /// The ledger cannot be written or read now; the same call may work later. The text is for the operator.
     #[error("{0}")]
     Ledger(String),
+    /// It belongs to another node, now or since a moment: ask that one. Nothing was changed.
+    #[error("{0}")]
+    Elsewhere(String),
     /// The ledger is damaged: an operator must look. The text is for the operator.
     #[error("{0}")]
     Damaged(String),
@@ -114,6 +117,7 @@ impl From<StoreError> for Error {
             StoreError::NotFound(what) => Self::NotFound { what, id: String::new() },
             StoreError::Exists { what, id } => Self::Exists { what, id },
             StoreError::Conflict(problem) => Self::precondition("STATE", String::new(), problem),
+            StoreError::Elsewhere(_) => Self::Elsewhere(error.to_string()),
             StoreError::Damaged(_) => Self::Damaged(error.to_string()),
             StoreError::Bug(_) => Self::Bug(error.to_string()),
         }

@@ -152,6 +152,8 @@ impl Control {
         for (seq, result) in seqs.iter().zip(committed) {
             match result {
                 EntryResult::Applied => resolved.resolved += 1,
+                // The runtime says so for all of them.
+                EntryResult::Elsewhere => return Err(Error::Elsewhere("the campaign is another node's".to_owned())),
                 EntryResult::Unknown => resolved.unresolved.push(Unresolved { seq: *seq, shown: None }),
                 EntryResult::NoChange | EntryResult::Refused => {
                     let shown = match self.store.message(key(*seq)).await {

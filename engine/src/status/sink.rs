@@ -205,6 +205,9 @@ impl WebhookSink for Sink {
             let traced = self.traced(&entries);
             let committing = self.context.clock.mono();
             let Replied { results, misfits } = self.commit(entries, consequences).await?;
+            if results.contains(&EntryResult::Elsewhere) {
+                return Err(SinkError::Elsewhere);
+            }
             if !traced.is_empty() {
                 self.trace(traced, &results, came.at, self.context.clock.mono().since(committing));
             }

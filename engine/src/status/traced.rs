@@ -71,5 +71,6 @@ fn word(result: EntryResult) -> &'static str {
         EntryResult::NoChange => "duplicate",
         EntryResult::Refused => "refused",
         EntryResult::Unknown => "unknown",
+        EntryResult::Elsewhere => "elsewhere",
     }
 }

@@ -17,6 +17,8 @@ pub mod scylla;
 mod step;
 mod text;
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 
 use crate::domain::campaign::Campaign;
@@ -27,6 +29,7 @@ use crate::domain::line::{Line, Pool};
 use crate::domain::stage::End;
 use crate::domain::tally::Tally;
 use crate::domain::time::UnixMillis;
+use crate::nodes::{Lease, Ownership};
 
 pub use record::*;
 
@@ -58,6 +61,9 @@ pub enum StoreError {
     /// The call does not fit the record's state (for example an import into a sealed campaign); says what to do.
     #[error("{0}")]
     Conflict(String),
+    /// What the call is about belongs to another node, now or since a moment: ask that one. Nothing was changed.
+    #[error("not this node's: {0}")]
+    Elsewhere(String),
     /// The data is damaged or of an unknown version: a person must look. Nothing was changed.
     #[error("the ledger is damaged or not readable: {0}")]
     Damaged(String),
@@ -177,6 +183,14 @@ pub trait Store: Send + Sync + 'static {
     /// where the ledger is wrong, whatever is written meanwhile; different segments may be of different moments.
     async fn recount(&self, campaign: CampaignKey) -> StoreResult<(Counts, Counts)>;
 
+    /// Counts what writes of former owners left that landed after their campaign was taken over, each as the transition that it is, and
+    /// takes back their intents that nobody sends. Returns how many messages it found them at. A ledger that only one process ever
+    /// writes has none.
+    async fn mend(&self, campaign: CampaignKey) -> StoreResult<u64> {
+        let _ = campaign;
+        Ok(0)
+    }
+
     // --- messages ---
 
     /// One message with all its attempts.
@@ -214,4 +228,14 @@ pub trait Store: Send + Sync + 'static {
 
     /// What the store says of itself, for metrics.
     fn health(&self) -> StoreHealth;
+
+    /// The lease under which this engine has the ledger, asked before anything is sent; `None`: it cannot end.
+    fn lease(&self) -> Option<Arc<Lease>> {
+        None
+    }
+
+    /// Where it is written down which node owns what; `None`: nobody shares this ledger, everything is this engine's.
+    fn ownership(&self) -> Option<Arc<dyn Ownership>> {
+        None
+    }
 }

@@ -246,6 +246,8 @@ pub enum EntryResult {
     Refused,
     /// There is no such message.
     Unknown,
+    /// Another node owns its campaign: nothing was changed.
+    Elsewhere,
 }
 
 /// A commit's result.

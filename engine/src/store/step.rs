@@ -124,13 +124,30 @@ pub(super) fn count_code(failures: &mut BTreeMap<u32, u64>, code: u32, by: i64) 
     }
 }
 
-/// The stage reached and the conflict, from the facts of all attempts rather than from the register.
+/// The register as the facts of all attempts make it. Where nobody else wrote to the message they say the same. Where a former
+/// owner's facts landed after its register had lost against a newer one, this is the transition that they are.
 pub(super) fn rejoin(state: &mut MessageState) {
     let attempts = || state.newest.iter().chain(&state.older);
     let conflict = |a: &Attempt| a.failed.is_some() && a.stage() >= Stage::Delivered;
+    let was_sent = |a: &Attempt| a.accepted_at.is_some() || a.stage() > Stage::Queued;
     let (reached, conflicts) = (attempts().map(Attempt::stage).max(), attempts().any(conflict));
     state.reached = reached.unwrap_or_default();
     state.conflict = conflicts;
+    state.accepted |= attempts().any(was_sent);
+    state.older_sent |= state.older.iter().any(|a| a.stage() > Stage::Queued);
+    let (failed, sent) =
+        state.newest.as_ref().map_or((false, false), |newest| (newest.failed.is_some(), was_sent(newest)));
+    let settled = match state.phase {
+        _ if failed => Some(Phase::Failed),
+        _ if sent => Some(Phase::Accepted),
+        // The newest did not leave, and need not.
+        Phase::Pending if state.older_sent && !state.again => Some(Phase::Accepted),
+        _ => None,
+    };
+    if let Some(phase) = settled.filter(|phase| *phase != state.phase) {
+        (state.phase, state.due_at, state.again) = (phase, None, false);
+    }
+    state.doubled |= state.older_sent && sent;
 }
 
 /// Names of a tally's counts in the order of [`tally_values`]: the shown statuses by their names, then the rest.

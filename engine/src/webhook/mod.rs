@@ -53,4 +53,8 @@ pub enum SinkError {
     /// The ledger refuses writes (disk full, failed fsync, lost database) or did not answer in time.
     #[error("the ledger cannot take webhook events now")]
     StoreDown,
+    /// Another node owns the campaign of some event, now or since a moment: look again whom to ask. Others of the batch may have been
+    /// applied; all of them may be offered again.
+    #[error("a webhook event belongs to another node")]
+    Elsewhere,
 }

@@ -12,11 +12,13 @@ use tokio::sync::OnceCell;
 use super::cql::Cql;
 use super::error::closed;
 use super::hot::Hot;
-use super::lines;
 use super::place::{Answer, Call, Place};
 use super::segment::{BatchLimits, Segment};
+use super::summary::Summary;
+use super::{hand_over, lines};
 use crate::domain::ids::{CampaignKey, LineKey, MessageKey};
 use crate::domain::message::Event;
+use crate::nodes::PoolRef;
 use crate::store::{Committed, Entry, EntryResult, StoreError, StoreResult};
 
 /// A segment of a campaign.
@@ -67,22 +69,34 @@ impl Cache {
 
     /// A campaign, read if it is not held.
     pub(super) async fn hot(&self, key: CampaignKey) -> StoreResult<Arc<Hot>> {
-        self.cql.expect_open()?;
-        let cell = Arc::clone(self.campaigns.lock().entry(key).or_default());
-        let found = cell.get_or_try_init(|| async { Hot::load(&self.cql, key).await.map(Arc::new) }).await;
-        match found {
-            Ok(hot) => {
-                hot.refresh(&self.cql).await?;
-                Ok(Arc::clone(hot))
-            }
-            Err(error) => {
-                // A number that nobody has must not take room.
-                let mut campaigns = self.campaigns.lock();
-                if campaigns.get(&key).is_some_and(|held| held.get().is_none()) {
-                    campaigns.remove(&key);
+        loop {
+            self.cql.expect_open()?;
+            let cell = Arc::clone(self.campaigns.lock().entry(key).or_default());
+            let found = cell.get_or_try_init(|| async { Hot::load(&self.cql, key).await.map(Arc::new) }).await;
+            let hot = match found {
+                Ok(hot) => Arc::clone(hot),
+                Err(error) => {
+                    // A number that nobody has must not take room.
+                    self.drop_cell(key, |held| held.get().is_none());
+                    return Err(error);
                 }
-                Err(error)
+            };
+            if self.cql.owned.had(&hot.pool, hot.as_of) {
+                hot.refresh(&self.cql).await?;
+                return Ok(hot);
             }
+            // What another node works on moves without a word to us: it is read each time. What became ours meanwhile is read again.
+            self.drop_cell(key, |held| Arc::ptr_eq(held, &cell));
+            if !self.cql.owned.has(&hot.pool) {
+                return Ok(hot);
+            }
+        }
+    }
+
+    fn drop_cell(&self, key: CampaignKey, is_it: impl Fn(&HotCell) -> bool) {
+        let mut campaigns = self.campaigns.lock();
+        if campaigns.get(&key).is_some_and(is_it) {
+            campaigns.remove(&key);
         }
     }
 
@@ -94,7 +108,26 @@ impl Cache {
     /// Forgets a campaign and its segments: its record was removed or is not known.
     pub(super) fn forget(&self, key: CampaignKey) {
         self.campaigns.lock().remove(&key);
-        self.places.lock().retain(|(campaign, _), _| *campaign != key);
+        let gone = self.places.lock().extract_if(|(campaign, _), _| *campaign == key).collect::<Vec<_>>();
+        gone.iter().for_each(|(_, place)| place.close());
+    }
+
+    /// Forgets everything: nothing is ours any more.
+    pub(super) fn forget_all(&self) {
+        self.campaigns.lock().clear();
+        let gone = std::mem::take(&mut *self.places.lock());
+        gone.values().for_each(|place| place.close());
+    }
+
+    /// Campaigns of a pool that are held.
+    pub(super) fn of_pool(&self, pool: &PoolRef) -> Vec<Arc<Hot>> {
+        let campaigns = self.campaigns.lock();
+        campaigns.values().filter_map(|cell| cell.get()).filter(|hot| hot.pool == *pool).cloned().collect()
+    }
+
+    /// Whether nothing is under way for a campaign.
+    pub(super) fn is_idle(&self, key: CampaignKey) -> bool {
+        self.places.lock().iter().filter(|((campaign, _), _)| *campaign == key).all(|(_, place)| place.is_idle())
     }
 
     /// The place of a segment.
@@ -138,8 +171,12 @@ impl Cache {
     /// Reads a segment, makes room for it, and corrects the counts kept of it: the rows are the truth.
     pub(super) async fn load(&self, hot: &Hot, number: u32) -> StoreResult<Segment> {
         self.make_room();
-        let segment = Segment::load(&self.cql, hot, number).await?;
-        if hot.segment(number).as_ref() != Some(&segment.summary) {
+        let mut segment = Segment::load(&self.cql, hot, number).await?;
+        let known = hot.segment(number);
+        // Where none was open when the campaign was taken over, one of another term appeared since: nobody sends it.
+        let any_open = known.as_ref().is_none_or(Summary::has_open);
+        segment.judge_foreign(|_| any_open);
+        if known.as_ref() != Some(&segment.summary) {
             tracing::warn!(
                 campaign = hot.key.0,
                 segment = number,
@@ -184,7 +221,12 @@ impl Cache {
         let mut campaigns: Vec<CampaignKey> = Vec::new();
         let mut by_segment: HashMap<PlaceKey, VecDeque<(usize, Entry)>> = HashMap::new();
         let mut intents: Vec<(usize, MessageKey, u16)> = Vec::new();
+        let (mut passed, any_passing) = (Vec::new(), self.cql.owned.is_any_passing());
         for (at, entry) in entries.into_iter().enumerate() {
+            if any_passing && let Some(passage) = self.cql.owned.passage(entry.key.campaign) {
+                passed.push((at, entry, passage));
+                continue;
+            }
             if let Event::Intent { attempt, .. } = &entry.event {
                 intents.push((at, entry.key, *attempt));
             }
@@ -203,6 +245,12 @@ impl Cache {
         }
         let mut results = vec![EntryResult::Unknown; count];
         let mut failed = None;
+        for (at, entry, passage) in passed {
+            match hand_over::pass_on(&self.cql, entry, passage).await {
+                Ok(result) => results[at] = result,
+                Err(error) => failed = Some(error),
+            }
+        }
         for answer in answers {
             let unfinished = || (Vec::new(), Err(StoreError::Bug("a batch was not finished".to_owned())));
             let (some, done): Answer = answer.await.unwrap_or_else(|_| unfinished());

@@ -36,9 +36,22 @@ impl fmt::Debug for Login {
     }
 }
 
+/// A node among others that share the ledger.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeConfig {
+    /// Its name, unique in the installation.
+    pub name: String,
+    /// `host:port` at which the other nodes reach its internal service.
+    pub address: String,
+    /// Of its program.
+    pub version: String,
+}
+
 /// How the ledger on CQL is opened.
 #[derive(Clone)]
 pub struct ScyllaConfig {
+    /// The node that this process is; `None`: it has the keyspace for itself.
+    pub node: Option<NodeConfig>,
     /// `host:port` of some nodes; the others are found through them.
     pub contact_points: Vec<String>,
     /// The keyspace that holds the ledger.
@@ -73,6 +86,7 @@ impl ScyllaConfig {
     /// The defaults.
     pub fn new(contact_points: Vec<String>, keyspace: impl Into<String>) -> Self {
         Self {
+            node: None,
             contact_points,
             keyspace: keyspace.into(),
             login: None,
@@ -186,6 +200,14 @@ pub enum OpenError {
     InUse {
         /// Who.
         holder: String,
+    },
+    /// Another process works under this node's name.
+    #[error("another process works as node {name:?} ({address}): give each node a name of its own in [nodes] name")]
+    NodeInUse {
+        /// The name.
+        name: String,
+        /// Where that one says it is.
+        address: String,
     },
     /// The clock is wrong.
     #[error(

@@ -10,7 +10,9 @@ use async_trait::async_trait;
 
 use super::campaigns::Stored;
 use super::owner::Owner;
-use super::{ScyllaStore, campaigns, hot, imports, lines, messages, parked, removal, seal, summary, templates, window};
+use super::{
+    ScyllaStore, campaigns, hot, imports, lines, mend, messages, parked, removal, seal, summary, templates, window,
+};
 use crate::domain::campaign::Campaign;
 use crate::domain::ids::{
     AccountId, CampaignId, CampaignKey, ImportId, LineId, LineKey, MessageKey, PoolId, TemplateId, TenantId,
@@ -19,6 +21,7 @@ use crate::domain::line::{Line, Pool};
 use crate::domain::stage::End;
 use crate::domain::tally::Tally;
 use crate::domain::time::UnixMillis;
+use crate::nodes::{Lease, Ownership};
 use crate::store::*;
 
 impl ScyllaStore {
@@ -57,7 +60,11 @@ impl Store for ScyllaStore {
             return Ok(());
         }
         let drained = self.cache.drain().await;
-        let released = if drained.is_ok() { Owner::release(&self.cql).await } else { Ok(()) };
+        let released = match (&drained, &self.shared) {
+            (Err(_), _) => Ok(()),
+            (Ok(()), None) => Owner::release(&self.cql).await,
+            (Ok(()), Some((node, _))) => node.leave(&self.cql).await,
+        };
         self.cql.is_closed.store(true, Relaxed);
         drained.and(released)
     }
@@ -78,8 +85,14 @@ impl Store for ScyllaStore {
             Some(hot) => Some(hot.turn(self.cql.patience).await?),
             None => None,
         };
+        if let Some(hot) = &hot {
+            hot.expect_ours(&self.cql)?;
+        }
         let updated = campaigns::update(&self.cql, &campaign, None).await?.record;
-        if let Some(hot) = self.cache.held(campaign.key) {
+        if stored.pool != updated.pool {
+            // Its list goes on where the other pool is worked on.
+            self.cache.forget(campaign.key);
+        } else if let Some(hot) = self.cache.held(campaign.key) {
             // The policy may have changed.
             hot.doubt_head();
         }
@@ -219,6 +232,7 @@ impl Store for ScyllaStore {
         let alone = tokio::time::timeout(self.cql.patience, hot.gate.write()).await;
         let _alone = alone
             .map_err(|_| StoreError::Unavailable("a batch of the campaign is not known to be written".to_owned()))?;
+        hot.expect_ours(&self.cql)?;
         match campaigns::update(&self.cql, &campaign, Some(end)).await {
             Ok(ended) => {
                 hot.set_head(&ended);
@@ -248,6 +262,10 @@ impl Store for ScyllaStore {
 
     async fn recount(&self, campaign: CampaignKey) -> StoreResult<(Counts, Counts)> {
         messages::recount(&self.cache, campaign).await
+    }
+
+    async fn mend(&self, campaign: CampaignKey) -> StoreResult<u64> {
+        mend::mend(&self.cache, campaign).await
     }
 
     async fn message(&self, key: MessageKey) -> StoreResult<MessageRecord> {
@@ -294,6 +312,12 @@ impl Store for ScyllaStore {
             if wanted.is_empty() {
                 break;
             }
+            // Each node looks into its own.
+            match self.cache.hot(campaign).await {
+                Ok(hot) if self.cql.owned.has(&hot.pool) => {}
+                Ok(_) | Err(StoreError::NotFound(_)) => continue,
+                Err(error) => return Err(error),
+            }
             match messages::find_ids(&self.cache, campaign, lines, &mut wanted).await {
                 Ok(some) => found.extend(some),
                 // It was removed.
@@ -306,6 +330,14 @@ impl Store for ScyllaStore {
 
     async fn keep_inbound(&self, events: Vec<InboundEvent>, kept_max: u64) -> StoreResult<u64> {
         self.inbound.keep(&self.cql, events, kept_max).await
+    }
+
+    fn lease(&self) -> Option<Arc<Lease>> {
+        Some(self.cql.stamps.lease())
+    }
+
+    fn ownership(&self) -> Option<Arc<dyn Ownership>> {
+        self.shared.as_ref().map(|(_, pools)| Arc::clone(pools) as Arc<dyn Ownership>)
     }
 
     fn health(&self) -> StoreHealth {

@@ -15,6 +15,7 @@ use scylla::statement::{Consistency, SerialConsistency};
 use tokio::sync::Semaphore;
 
 use super::error::{Failed, closed, judge, no_rows, unreadable, unreadable_rows};
+use super::owned::Owned;
 use super::stamps::Stamps;
 use super::statements::Statements;
 use crate::domain::time::{Clock, Mono};
@@ -34,6 +35,8 @@ pub(super) type Values = Box<dyn SerializeRow + Send + Sync>;
 pub(super) struct Unit {
     batch: Batch,
     values: Vec<Values>,
+    /// The epoch of the term that its timestamp is of: in another it is not sent any more.
+    epoch: u64,
 }
 
 impl std::fmt::Debug for Unit {
@@ -45,13 +48,18 @@ impl std::fmt::Debug for Unit {
 impl Unit {
     /// Nothing yet.
     pub(super) fn new() -> Self {
-        Self { batch: Batch::new(BatchType::Unlogged), values: Vec::new() }
+        Self { batch: Batch::new(BatchType::Unlogged), values: Vec::new(), epoch: 0 }
     }
 
     /// Adds a statement with its values. All of a unit must have the same partition; the first one routes it.
     pub(super) fn push(&mut self, statement: &PreparedStatement, values: impl SerializeRow + Send + Sync + 'static) {
         self.batch.append_statement(statement.clone());
         self.values.push(Box::new(values));
+    }
+
+    /// The epoch of the term that it is dated in.
+    pub(super) fn epoch(&self) -> u64 {
+        self.epoch
     }
 
     /// How many statements.
@@ -65,6 +73,7 @@ pub(super) struct Cql {
     pub(super) session: Session,
     pub(super) st: Statements,
     pub(super) stamps: Stamps,
+    pub(super) owned: Owned,
     pub(super) clock: Clock,
     pub(super) level: Consistency,
     pub(super) serial: SerialConsistency,
@@ -80,23 +89,30 @@ impl Cql {
         if self.is_closed.load(Relaxed) { Err(closed()) } else { Ok(()) }
     }
 
-    /// An owner whose lease is over sends nothing, not even again: whoever came after it may have read already.
-    fn expect_lease(&self) -> Result<(), Failed> {
-        if self.stamps.are_allowed() {
-            return Ok(());
+    /// An owner whose lease is over sends nothing, not even again: whoever came after it may have read already. Nor does one that came
+    /// back send what is of a term before.
+    fn expect_lease(&self, epoch: u64) -> Result<(), Failed> {
+        if !self.stamps.are_allowed() {
+            return Err(Failed::Unknown("the lease could not be renewed in time".to_owned()));
         }
-        Err(Failed::Unknown("the lease of the keyspace could not be renewed in time".to_owned()))
+        if self.stamps.epoch() != epoch {
+            let told = "the term in which it was to be written has ended".to_owned();
+            return Err(Failed::Never(StoreError::Unavailable(told)));
+        }
+        Ok(())
     }
 
     /// Sends once.
     pub(super) async fn send(&self, unit: &Unit) -> Result<(), Failed> {
         let _permit = self.permits.acquire().await.map_err(|_| Failed::Never(closed()))?;
-        self.expect_lease()?;
+        self.expect_lease(unit.epoch)?;
         self.session.batch(&unit.batch, &unit.values).await.map(drop).map_err(|error| judge(&error))
     }
 
     /// Gives a unit its timestamp. It keeps it, however often it is sent.
     pub(super) fn stamp(&self, unit: &mut Unit) -> StoreResult<()> {
+        // Before the timestamp: one of a later term would be refused, not dated wrongly.
+        unit.epoch = self.stamps.epoch();
         unit.batch.set_timestamp(Some(self.stamps.next()?));
         unit.batch.set_is_idempotent(true);
         unit.batch.set_consistency(self.level);
@@ -112,6 +128,15 @@ impl Cql {
         self.until_known(|| self.send(&unit)).await
     }
 
+    /// As [`Self::write_unit`], only in this term: what it writes was worked out in it.
+    pub(super) async fn write_unit_in(&self, epoch: u64, mut unit: Unit) -> StoreResult<()> {
+        self.stamp(&mut unit)?;
+        if unit.epoch != epoch {
+            return Err(StoreError::Unavailable("the node's term ended meanwhile".to_owned()));
+        }
+        self.until_known(|| self.send(&unit)).await
+    }
+
     /// Does one statement.
     pub(super) async fn write(
         &self,
@@ -119,6 +144,16 @@ impl Cql {
         values: impl SerializeRow + Sync,
     ) -> StoreResult<()> {
         self.write_at(statement, values, self.stamps.next()?).await
+    }
+
+    /// As [`Self::write`], dated no lower than this, which somebody else's clock may have made.
+    pub(super) async fn write_above(
+        &self,
+        statement: &PreparedStatement,
+        values: impl SerializeRow + Sync,
+        above: i64,
+    ) -> StoreResult<()> {
+        self.write_at(statement, values, self.stamps.next()?.max(above)).await
     }
 
     async fn write_at(
@@ -129,9 +164,10 @@ impl Cql {
     ) -> StoreResult<()> {
         let mut statement = statement.clone();
         statement.set_timestamp(Some(at));
+        let epoch = self.stamps.epoch();
         self.until_known(|| async {
             let _permit = self.permits.acquire().await.map_err(|_| Failed::Never(closed()))?;
-            self.expect_lease()?;
+            self.expect_lease(epoch)?;
             self.session.execute_unpaged(&statement, &values).await.map(drop).map_err(|error| judge(&error))
         })
         .await

@@ -10,10 +10,12 @@ use parking_lot::Mutex;
 
 use super::campaigns::{self, Stored};
 use super::cql::Cql;
+use super::owned::elsewhere;
 use super::summary::{self, Summary, SummaryRow};
 use crate::domain::ids::{CampaignKey, ImportId, LineKey, SEGMENT_LEN, TenantId};
 use crate::domain::stage::End;
 use crate::domain::tally::Tally;
+use crate::nodes::PoolRef;
 use crate::store::{Counts, StoreError, StoreResult};
 
 /// Partitions named in one read of counts, and such reads under way at once.
@@ -55,6 +57,12 @@ impl From<&Stored> for Head {
 pub(super) struct Hot {
     pub(super) key: CampaignKey,
     tenant: TenantId,
+    /// Who owns it decides who works on the campaign.
+    pub(super) pool: PoolRef,
+    /// When it was read, in changes of what is ours.
+    pub(super) as_of: u64,
+    /// It was given away.
+    gone: AtomicBool,
     /// Shared by batches, taken alone by whatever changes the head: none of them overlap.
     pub(super) gate: tokio::sync::RwLock<()>,
     /// One chunk, or the seal, at a time.
@@ -73,10 +81,14 @@ pub(super) struct Hot {
 impl Hot {
     /// Reads the head and all counts.
     pub(super) async fn load(cql: &Cql, key: CampaignKey) -> StoreResult<Self> {
+        let as_of = cql.owned.changes();
         let campaign = campaigns::stored(cql, key).await?;
         let this = Self {
             key,
             tenant: campaign.record.tenant.clone(),
+            pool: PoolRef::new(&campaign.record.tenant, &campaign.record.pool),
+            as_of,
+            gone: AtomicBool::new(false),
             gate: tokio::sync::RwLock::default(),
             list: tokio::sync::Mutex::default(),
             sealing: AtomicBool::new(false),
@@ -96,6 +108,21 @@ impl Hot {
     /// The key of a segment's partition.
     pub(super) fn partition(&self, segment: u32) -> (String, i32, i32) {
         partition(&self.tenant, self.key, segment)
+    }
+
+    /// Nothing of it is written any more from here: its pool is given away. With its list and its gate held.
+    pub(super) fn set_gone(&self, gone: bool) {
+        self.gone.store(gone, Release);
+    }
+
+    /// Its pool was given away.
+    pub(super) fn is_gone(&self) -> bool {
+        self.gone.load(Acquire)
+    }
+
+    /// Fails where its pool is another node's. With its list or its gate held.
+    pub(super) fn expect_ours(&self, cql: &Cql) -> StoreResult<()> {
+        if self.is_gone() { Err(elsewhere(&self.pool)) } else { cql.owned.expect(&self.pool) }
     }
 
     /// Its list is being sealed and takes no more recipients.

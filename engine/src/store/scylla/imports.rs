@@ -111,6 +111,7 @@ pub(super) async fn append(cache: &Cache, chunk: &ImportChunk) -> StoreResult<Ch
 
 async fn append_in_turn(cache: &Cache, hot: &Hot, chunk: &ImportChunk) -> StoreResult<ChunkStored> {
     let cql = &cache.cql;
+    hot.expect_ours(cql)?;
     let campaign = campaigns::by_key(cql, chunk.campaign).await?;
     rules::expect_open(&campaign, chunk)?;
     let imports = all(cql, &campaign).await?;

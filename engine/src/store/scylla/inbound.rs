@@ -2,13 +2,14 @@
 //! newer ones need their room. Which are kept, and in what order, is held in memory: 32 bytes of each.
 
 use std::collections::{HashSet, VecDeque};
+use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Mutex;
 
 use super::cql::Cql;
-use crate::domain::time::UnixMillis;
+use crate::domain::time::{Mono, UnixMillis};
 use crate::store::{InboundEvent, StoreResult};
 
 /// Partitions.
@@ -20,6 +21,9 @@ const KEPT: i32 = 30 * 86_400;
 /// How long one that gives way is still there, seconds.
 const GIVES_WAY: i32 = 1;
 
+/// How often it is looked what other nodes keep.
+const REREAD: Duration = Duration::from_secs(60);
+
 /// Writes under way at once when entries give way.
 const WRITES: usize = 32;
 
@@ -29,7 +33,8 @@ type IndexRow = (i64, Option<i64>);
 /// The inbound events of the keyspace; one call at a time.
 #[derive(Default)]
 pub(super) struct Inbound {
-    index: Mutex<Option<Index>>,
+    /// And when it was read.
+    index: Mutex<Option<(Mono, Index)>>,
 }
 
 #[derive(Default)]
@@ -93,9 +98,14 @@ impl Inbound {
     /// Keeps events; one with a provider id that is kept already is not kept twice. Returns how many older ones gave way.
     pub(super) async fn keep(&self, cql: &Cql, events: Vec<InboundEvent>, kept_max: u64) -> StoreResult<u64> {
         let mut held = self.index.lock().await;
-        let index = match &mut *held {
-            Some(index) => index,
-            none => none.insert(Index::load(cql).await?),
+        let now = cql.clock.mono();
+        // Other nodes keep theirs in the same room.
+        if held.as_ref().is_some_and(|(at, _)| !cql.owned.is_alone() && now.since(*at) >= REREAD) {
+            *held = None;
+        }
+        let (_, index) = match &mut *held {
+            Some(held) => held,
+            none => none.insert((now, Index::load(cql).await?)),
         };
         for event in events {
             index.expire(event.at);

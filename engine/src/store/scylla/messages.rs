@@ -8,7 +8,7 @@ use super::cql::Cql;
 use super::error::damaged;
 use super::hot::Hot;
 use super::imports;
-use super::row::{self, Fact, Register};
+use super::row::{Fact, Register};
 use super::summary::{self, Summary, SummaryRow};
 use crate::domain::ids::{CampaignKey, LineKey, MessageKey, SEGMENT_LEN};
 use crate::domain::message::{Attempt, MessageState};
@@ -50,8 +50,7 @@ async fn read(cql: &Cql, hot: &Hot, number: u32, first: u32, last: u32) -> Store
         if head.sealed && refused == Some(true) {
             continue;
         }
-        let state: MessageState =
-            row::state(register, facts.unwrap_or_default().into_iter().collect(), head.end_version)?;
+        let state: MessageState = compact::read(register, facts.unwrap_or_default(), head.end_version)?;
         let import = import.and_then(|number| imports.get(usize::try_from(number).ok()?));
         let import = import.ok_or_else(|| damaged("a recipient without its import"))?;
         records.push(MessageRecord {
@@ -143,10 +142,7 @@ pub(super) async fn recount(cache: &Cache, key: CampaignKey) -> StoreResult<(Cou
         }
         let mut summary = Summary { end_version: head.end_version, ..Summary::default() };
         let first = number * SEGMENT_LEN;
-        for mut record in read(&cache.cql, &hot, number, first, first.saturating_add(SEGMENT_LEN - 1)).await? {
-            if record.state.newest.is_some() {
-                crate::store::step::rejoin(&mut record.state);
-            }
+        for record in read(&cache.cql, &hot, number, first, first.saturating_add(SEGMENT_LEN - 1)).await? {
             let facets = record.state.facets(None);
             summary.counts.tally.add(&facets);
             summary.counts.again += u64::from(crate::store::step::waits_again(&record.state));

@@ -14,14 +14,19 @@ mod connect;
 mod contract;
 mod cql;
 mod error;
+mod hand_over;
 mod hot;
 mod imports;
 mod inbound;
 mod lines;
+mod mend;
 mod messages;
+mod node;
+mod owned;
 mod owner;
 mod parked;
 mod place;
+mod pools;
 mod removal;
 mod requests;
 mod row;
@@ -33,7 +38,7 @@ mod statements;
 mod summary;
 mod templates;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod window;
 
 use std::sync::Arc;
@@ -46,15 +51,18 @@ use tokio::sync::Semaphore;
 use self::cache::Cache;
 use self::cql::Cql;
 use self::inbound::Inbound;
+use self::node::Node;
+use self::owned::Owned;
 use self::owner::{Owner, RecordRow};
 use self::parked::Parked;
+use self::pools::Pools;
 use self::segment::BatchLimits;
 use self::stamps::Stamps;
 use self::statements::Statements;
 use crate::domain::time::Clock;
 use crate::store::StoreResult;
 
-pub use self::config::{ConsistencyLevel, Login, OpenError, ScyllaConfig, client_tls};
+pub use self::config::{ConsistencyLevel, Login, NodeConfig, OpenError, ScyllaConfig, client_tls};
 pub use self::schema::{SCHEMA_VERSION, keyspace as keyspace_cql, tables as tables_cql};
 
 /// What the store did since it was opened, for measurements.
@@ -74,6 +82,8 @@ pub struct ScyllaStore {
     inbound: Inbound,
     sealing: tokio::sync::Mutex<()>,
     secret: [u8; 32],
+    /// This node among others; `None`: the keyspace is ours alone.
+    shared: Option<(Arc<Node>, Arc<Pools>)>,
 }
 
 impl ScyllaStore {
@@ -97,6 +107,7 @@ impl ScyllaStore {
             st: prepared.map_err(|error| OpenError::from(error::not_prepared(&error)))?,
             session,
             stamps: Stamps::new(clock.clone()),
+            owned: if config.node.is_some() { Owned::nothing() } else { Owned::everything() },
             clock,
             level,
             serial,
@@ -104,9 +115,23 @@ impl ScyllaStore {
             permits: Semaphore::new(config.writes_in_flight_max.max(1)),
             is_closed: AtomicBool::new(false),
         });
-        let holder = format!("process {} ({:08x})", std::process::id(), rand::rng().random::<u32>());
-        let owner = Owner::take(&cql, holder, config.lease).await?;
-        tokio::spawn(owner.keep(Arc::clone(&cql)));
+        let node = match config.node {
+            None => {
+                let holder = format!("process {} ({:08x})", std::process::id(), rand::rng().random::<u32>());
+                let owner = Owner::take(&cql, holder, config.lease).await?;
+                tokio::spawn(owner.keep(Arc::clone(&cql)));
+                None
+            }
+            Some(node) => {
+                let node = Arc::new(Node::new(node, config.lease));
+                let (_, floor) = owner::share(&cql, config.lease).await?;
+                node.join(&cql, floor).await?;
+                tokio::spawn(Arc::clone(&node).keep(Arc::clone(&cql)));
+                let (era, floor) = owner::still_shared(&cql).await?;
+                cql.stamps.raise(floor);
+                Some((node, era))
+            }
+        };
         let secret = secret(&cql).await.map_err(OpenError::from)?;
         removal::finish_all(&cql).await.map_err(OpenError::from)?;
         let limits = BatchLimits {
@@ -114,15 +139,30 @@ impl ScyllaStore {
             bytes: config.batch_bytes_max,
             bytes_fail: config.batch_bytes_fail,
         };
-        let cache = Cache::new(Arc::clone(&cql), limits, config.segments_held_max.max(1));
+        let cache = Arc::new(Cache::new(Arc::clone(&cql), limits, config.segments_held_max.max(1)));
+        let shared = match node {
+            None => None,
+            Some((node, era)) => {
+                let pools = Pools::open(Arc::clone(&cql), Arc::clone(&cache), Arc::clone(&node), era).await?;
+                Some((node, Arc::new(pools)))
+            }
+        };
         Ok(Arc::new(Self {
             cql,
-            cache: Arc::new(cache),
+            cache,
             parked: Parked::default(),
             inbound: Inbound::default(),
             sealing: tokio::sync::Mutex::default(),
             secret,
+            shared,
         }))
+    }
+
+    /// Whether the node's renewals reach the server.
+    #[cfg(test)]
+    pub(crate) fn cut_off(&self, is_cut_off: bool) {
+        let (node, _) = self.shared.as_ref().expect("one of several nodes");
+        node.is_cut_off.store(is_cut_off, std::sync::atomic::Ordering::Release);
     }
 
     /// What the store did since it was opened.

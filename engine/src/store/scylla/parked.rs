@@ -3,6 +3,7 @@
 //! Rows are marked and expire, none is deleted. Which wait, and until when, is held in memory: a few bytes of each.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use sha2::{Digest as _, Sha256};
@@ -11,7 +12,7 @@ use tokio::sync::OnceCell;
 use super::cql::{Cql, Unit};
 use super::error::damaged;
 use crate::domain::ids::{AccountId, CampaignKey, MessageKey};
-use crate::domain::time::UnixMillis;
+use crate::domain::time::{Mono, UnixMillis};
 use crate::store::paging;
 use crate::store::text::{Report, from_json, to_json};
 use crate::store::{Page, Paged, ParkedCounts, ParkedEvent, ParkedMove, StoreResult};
@@ -24,6 +25,9 @@ const PARKED_KEPT: i64 = 86_400;
 
 /// How long orphans are kept, seconds.
 const EVENTS_KEPT: i32 = 30 * 86_400;
+
+/// How often it is looked what other nodes parked.
+const REREAD: Duration = Duration::from_secs(2);
 
 const WAITS: i8 = 0;
 const PLACED: i8 = 1;
@@ -40,6 +44,8 @@ type EventRow = (
 #[derive(Default)]
 pub(super) struct Parked {
     index: OnceCell<Mutex<Index>>,
+    /// When it was read last, where other nodes park too.
+    read_at: tokio::sync::Mutex<Option<Mono>>,
     /// One call at a time: what is written and what is held stay the same.
     turn: tokio::sync::Mutex<()>,
 }
@@ -122,7 +128,34 @@ fn read(row: EventRow) -> StoreResult<ParkedEvent> {
 
 impl Parked {
     async fn index(&self, cql: &Cql) -> StoreResult<&Mutex<Index>> {
-        self.index.get_or_try_init(|| load(cql)).await
+        let index = self.index.get_or_try_init(|| async { load(cql).await.map(Mutex::new) }).await?;
+        if !cql.owned.is_alone() {
+            self.reread(cql, index).await?;
+        }
+        Ok(index)
+    }
+
+    /// Takes in what other nodes parked, and forgets what they settled. What is due when is each node's own.
+    async fn reread(&self, cql: &Cql, index: &Mutex<Index>) -> StoreResult<()> {
+        let Ok(mut read_at) = self.read_at.try_lock() else { return Ok(()) };
+        let now = cql.clock.mono();
+        if read_at.is_some_and(|at| now.since(at) < REREAD) {
+            return Ok(());
+        }
+        let before: Vec<u64> = index.lock().waiting.keys().copied().collect();
+        let read = load(cql).await?;
+        let mut index = index.lock();
+        for id in before.iter().filter(|id| !read.waiting.contains_key(id)) {
+            index.remove(*id);
+        }
+        for (id, (at, look_at)) in read.waiting {
+            if !index.waiting.contains_key(&id) {
+                index.add(id, at, look_at);
+            }
+        }
+        index.orphans = read.orphans;
+        *read_at = Some(now);
+        Ok(())
     }
 
     /// Keeps events; one that is parked already is not parked twice. Returns how many were new.
@@ -190,6 +223,8 @@ impl Parked {
             let Some((at, look_at)) = index.lock().waiting.get(&id).copied() else { continue };
             let kept = i32::try_from(PARKED_KEPT).unwrap_or(EVENTS_KEPT);
             match fate {
+                // Several look at the same event: when each looks again concerns nobody else.
+                ParkedMove::LookAgain(look_at) if !cql.owned.is_alone() => drop(index.lock().add(id, at, look_at)),
                 ParkedMove::LookAgain(look_at) => {
                     mark(cql, id, EVENTS_KEPT, look_at, WAITS, 0).await?;
                     index.lock().add(id, at, look_at);
@@ -220,12 +255,12 @@ impl Parked {
         while index.orphans.front().is_some_and(|expires| *expires < wall) {
             index.orphans.pop_front();
         }
-        let oldest = index.by_age.first().map_or(std::time::Duration::ZERO, |(at, _)| now.since(*at));
+        let oldest = index.by_age.first().map_or(Duration::ZERO, |(at, _)| now.since(*at));
         Ok(ParkedCounts { parked: index.waiting.len() as u64, orphans: index.orphans.len() as u64, oldest })
     }
 }
 
-async fn load(cql: &Cql) -> StoreResult<Mutex<Index>> {
+async fn load(cql: &Cql) -> StoreResult<Index> {
     type MarkRow = (i64, Option<i64>, Option<i64>, Option<i8>, Option<i64>);
     let mut index = Index::default();
     let mut orphans = Vec::new();
@@ -247,7 +282,7 @@ async fn load(cql: &Cql) -> StoreResult<Mutex<Index>> {
         }
         index.orphans.push_back(UnixMillis(orphan / 1_000 + i64::from(EVENTS_KEPT) * 1_000));
     }
-    Ok(Mutex::new(index))
+    Ok(index)
 }
 
 async fn find(cql: &Cql, id: u64) -> StoreResult<Option<ParkedEvent>> {
@@ -257,7 +292,14 @@ async fn find(cql: &Cql, id: u64) -> StoreResult<Option<ParkedEvent>> {
 }
 
 async fn mark(cql: &Cql, id: u64, kept: i32, look_at: UnixMillis, mark: i8, orphan: i64) -> StoreResult<()> {
-    cql.write(&cql.st.mark_parked, (kept, look_at.0, mark, orphan, bucket(id), id.cast_signed())).await
+    // Another node may have parked it, with a clock ahead of ours.
+    let written: Option<(Option<i64>,)> = match cql.owned.is_alone() {
+        true => None,
+        false => cql.row(&cql.st.parked_written, (bucket(id), id.cast_signed())).await?,
+    };
+    let above = written.and_then(|(at,)| at).map_or(0, |at| at.saturating_add(1));
+    let values = (kept, look_at.0, mark, orphan, bucket(id), id.cast_signed());
+    cql.write_above(&cql.st.mark_parked, values, above).await
 }
 
 async fn write_orphan(cql: &Cql, id: i64, event: &ParkedEvent) -> StoreResult<()> {

@@ -44,8 +44,9 @@ impl Call {
         let _ = self.reply.send((self.results, answer));
     }
 
-    fn unknown(mut self) {
-        self.results.extend(self.entries.drain(..).map(|(at, _)| (at, EntryResult::Unknown)));
+    /// Nothing of what is left is done, and why.
+    fn refuse(mut self, with: EntryResult) {
+        self.results.extend(self.entries.drain(..).map(|(at, _)| (at, with)));
         self.answer(Ok(()));
     }
 }
@@ -56,6 +57,8 @@ struct Queue {
     running: bool,
     /// A batch is not known to be done although patience has ended: nothing more is taken in until it is.
     stalled: Option<String>,
+    /// Forgotten: its campaign is another node's, or is read anew from elsewhere.
+    closed: bool,
 }
 
 /// The place of one segment.
@@ -85,6 +88,10 @@ impl Place {
     pub(super) fn enqueue(self: &Arc<Self>, cache: &Arc<Cache>, call: Call) {
         let start = {
             let mut queue = self.queue.lock();
+            if queue.closed {
+                drop(queue);
+                return call.refuse(EntryResult::Elsewhere);
+            }
             if let Some(why) = &queue.stalled {
                 let why = why.clone();
                 drop(queue);
@@ -98,6 +105,20 @@ impl Place {
             let (place, cache) = (Arc::clone(self), Arc::clone(cache));
             tokio::spawn(async move { place.run(&cache).await });
         }
+    }
+
+    /// Takes nothing more in. What holds it still must not go on from what it holds.
+    pub(super) fn close(&self) {
+        let waiting = {
+            let mut queue = self.queue.lock();
+            queue.closed = true;
+            std::mem::take(&mut queue.calls)
+        };
+        waiting.into_iter().for_each(|call| call.refuse(EntryResult::Elsewhere));
+    }
+
+    fn is_closed(&self) -> bool {
+        self.queue.lock().closed
     }
 
     /// Nobody works here and nothing waits.
@@ -131,14 +152,19 @@ impl Place {
             Ok(hot) => hot,
             Err(StoreError::NotFound(_)) => {
                 *held = None;
-                return self.drain().into_iter().for_each(Call::unknown);
+                return self.drain().into_iter().for_each(|call| call.refuse(EntryResult::Unknown));
             }
             Err(error) => return self.refuse_waiting(&error),
         };
         let _shared = hot.gate.read().await;
+        let epoch = cache.cql.stamps.epoch();
+        if hot.is_gone() || self.is_closed() || !cache.cql.owned.has(&hot.pool) {
+            *held = None;
+            return self.drain().into_iter().for_each(|call| call.refuse(EntryResult::Elsewhere));
+        }
         let head = hot.head();
         if !head.sealed || hot.segment(self.key.1).is_none() {
-            return self.drain().into_iter().for_each(Call::unknown);
+            return self.drain().into_iter().for_each(|call| call.refuse(EntryResult::Unknown));
         }
         if held.is_none() {
             match cache.load(&hot, self.key.1).await {
@@ -149,6 +175,12 @@ impl Place {
         let Some(segment) = held.as_mut() else { return };
         segment.end_with(head.end_version);
         let mut change = segment.begin();
+        for (seq, event) in segment.withdraw_void(cache.cql.clock.wall(), cache.limits.rows / 2) {
+            if let Err(error) = segment.apply(&mut change, &HashMap::new(), seq, event, head.end) {
+                *held = None;
+                return self.refuse_waiting(&error);
+            }
+        }
         let calls = match self.apply(cache, segment, &mut change, &hot) {
             Ok(calls) => calls,
             Err((error, calls)) => {
@@ -157,7 +189,7 @@ impl Place {
                 return;
             }
         };
-        match self.commit(cache, &hot, segment, change, calls).await {
+        match self.commit(cache, &hot, segment, change, calls, epoch).await {
             Ok(()) => {}
             // Nothing was written, or nobody may write any more: only the rows know what is true.
             Err(()) => *held = None,
@@ -203,8 +235,9 @@ impl Place {
         segment: &mut Segment,
         mut change: Change,
         mut calls: Vec<Call>,
+        epoch: u64,
     ) -> Result<(), ()> {
-        let written = match self.unit(cache, hot, segment, &mut change).await {
+        let written = match self.unit(cache, hot, segment, &mut change, epoch).await {
             Ok(None) => Ok(()),
             Ok(Some(unit)) => self.write(cache, &unit, &mut calls).await,
             Err(error) => Err(error),
@@ -231,10 +264,15 @@ impl Place {
         hot: &Hot,
         segment: &Segment,
         change: &mut Change,
+        epoch: u64,
     ) -> StoreResult<Option<Unit>> {
         let Some(mut unit) = segment.unit(change, &cache.cql, hot)? else { return Ok(None) };
         cache.note_lines(hot, &change.lines).await?;
         cache.cql.stamp(&mut unit)?;
+        // What is held was read in one term: nothing that follows from it is written in another.
+        if unit.epoch() != epoch {
+            return Err(StoreError::Unavailable("the node's term ended meanwhile".to_owned()));
+        }
         Ok(Some(unit))
     }
 

@@ -84,6 +84,17 @@ pub(super) fn set_flags(state: &mut MessageState, flags: i8) {
     state.older_sent = flags & OLDER_SENT != 0;
 }
 
+/// Whether a register says that the newest attempt has an intent and no outcome.
+pub(super) fn is_open(register: &Register) -> bool {
+    u8::try_from(register.1).ok().and_then(Phase::from_number) == Some(Phase::InFlight)
+}
+
+/// Whether the intent of the newest attempt was written in this term.
+pub(super) fn is_intent_of(register: &Register, facts: &std::collections::HashMap<i32, Fact>, term: &str) -> bool {
+    let intent = u16::try_from(register.0).ok().and_then(|attempt| facts.get(&fact_key(attempt, kind::INTENT)));
+    intent.is_some_and(|(_, _, by)| by.as_deref() == Some(term))
+}
+
 /// The register of a state, of a campaign whose last end gave it this version.
 pub(super) fn register(state: &MessageState, end_version: u64) -> Register {
     let attempt = state.newest.as_ref().map_or(0, |newest| newest.number);
@@ -94,7 +105,7 @@ pub(super) fn register(state: &MessageState, end_version: u64) -> Register {
 }
 
 /// The facts of one attempt by kind.
-fn facts(attempt: &Attempt, epoch: u64) -> StoreResult<[Option<Fact>; kind::COUNT]> {
+fn facts(attempt: &Attempt, epoch: &str) -> StoreResult<[Option<Fact>; kind::COUNT]> {
     let at = |at: Option<UnixMillis>| at.map(|at| (Some(at.0), None, None));
     let seen = |seen: Option<Seen>| seen.map(|seen| (Some(seen.at.0), seen.provider_at, None));
     let failure = match &attempt.failure {
@@ -102,7 +113,7 @@ fn facts(attempt: &Attempt, epoch: u64) -> StoreResult<[Option<Fact>; kind::COUN
         None => None,
     };
     Ok([
-        Some((Some(attempt.intent_at.0), Some(i64::from(attempt.line.0)), Some(epoch.to_string()))),
+        Some((Some(attempt.intent_at.0), Some(i64::from(attempt.line.0)), Some(epoch.to_owned()))),
         at(attempt.withdrawn_at),
         at(attempt.accepted_at),
         at(attempt.doubt_at),
@@ -116,7 +127,7 @@ fn facts(attempt: &Attempt, epoch: u64) -> StoreResult<[Option<Fact>; kind::COUN
 }
 
 /// Adds the facts that an attempt has now and had not before.
-pub(super) fn learn(before: Option<&Attempt>, after: &Attempt, epoch: u64, learnt: &mut Facts) -> StoreResult<()> {
+pub(super) fn learn(before: Option<&Attempt>, after: &Attempt, epoch: &str, learnt: &mut Facts) -> StoreResult<()> {
     if before == Some(after) {
         return Ok(());
     }
@@ -231,9 +242,9 @@ mod tests {
         let again = Event::NotProcessed { attempt: 1, at: at(6), failure, charged: true, due_at: at(9) };
         let _ = state.apply(again, None);
         let mut facts = Facts::new();
-        learn(before.as_ref(), state.newest.as_ref().unwrap(), 3, &mut facts).unwrap();
+        learn(before.as_ref(), state.newest.as_ref().unwrap(), "3", &mut facts).unwrap();
         assert_eq!(facts.keys().copied().collect::<Vec<_>>(), [109], "the intent was written before");
-        learn(None, before.as_ref().unwrap(), 3, &mut facts).unwrap();
+        learn(None, before.as_ref().unwrap(), "3", &mut facts).unwrap();
         assert_eq!(facts[&100], (Some(5), Some(i64::from(u32::MAX)), Some("3".to_owned())));
         let read = super::state(Some(register(&state, 0)), facts.clone(), 0).unwrap();
         assert_eq!(read, state);

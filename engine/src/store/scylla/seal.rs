@@ -85,6 +85,7 @@ pub(super) async fn seal(cache: &Cache, hot: &Hot, now: UnixMillis) -> StoreResu
     rules::expect_sealable(&campaign)?;
     let _sealing = hot.begin_sealing();
     let _list = hot.list.lock().await;
+    hot.expect_ours(cql)?;
     let campaign = campaigns::by_key(cql, hot.key).await?;
     rules::expect_sealable(&campaign)?;
     let imports = imports::all(cql, &campaign).await?;

@@ -26,6 +26,10 @@ pub(super) struct Segment {
     older: HashMap<u32, Vec<Older>>,
     /// Its counts, as the rows say.
     pub(super) summary: Summary,
+    /// Open attempts whose intents another term wrote.
+    foreign: Vec<(u32, u16)>,
+    /// Those of them that showed up after the campaign was taken over: nobody sends them, and the next batch takes them back.
+    void: Vec<(u32, u16)>,
 }
 
 /// How large one batch may become.
@@ -69,11 +73,19 @@ impl Segment {
         let first = number * SEGMENT_LEN;
         let len = next_seq.saturating_sub(first).min(SEGMENT_LEN) as usize;
         let summary = Summary { end_version: head.end_version, ..Summary::default() };
-        let mut this = Self { number, messages: vec![Compact::NOBODY; len], older: HashMap::new(), summary };
+        let mut this = Self {
+            number,
+            messages: vec![Compact::NOBODY; len],
+            older: HashMap::new(),
+            summary,
+            foreign: Vec::new(),
+            void: Vec::new(),
+        };
+        let term = cql.stamps.tag();
         let mut failed = None;
         cql.each_page(&cql.st.segment_states, hot.partition(number), |rows: Vec<StateRow>| {
             for row in rows {
-                if let Err(error) = this.take_row(row) {
+                if let Err(error) = this.take_row(row, &term) {
                     failed.get_or_insert(error);
                 }
             }
@@ -86,14 +98,20 @@ impl Segment {
         Ok(this)
     }
 
-    fn take_row(&mut self, (seq, address, refused, register, facts): StateRow) -> StoreResult<()> {
+    fn take_row(&mut self, (seq, address, refused, register, facts): StateRow, term: &str) -> StoreResult<()> {
         let place =
             seq.and_then(|seq| u32::try_from(seq).ok()).and_then(|seq| seq.checked_sub(self.number * SEGMENT_LEN));
         let Some(place) = place.filter(|place| (*place as usize) < self.messages.len()) else { return Ok(()) };
         if address.is_none() || refused == Some(true) {
             return Ok(());
         }
-        let state = compact::read(register, facts.unwrap_or_default(), self.summary.end_version)?;
+        let facts = facts.unwrap_or_default();
+        let is_open = register.is_some_and(|register| row::is_open(&register));
+        let is_ours = || register.is_some_and(|register| row::is_intent_of(&register, &facts, term));
+        if let (true, Some(seq), Some(register)) = (is_open && !is_ours(), seq, register) {
+            self.foreign.push((seq.cast_unsigned(), u16::try_from(register.0).unwrap_or_default()));
+        }
+        let state = compact::read(register, facts, self.summary.end_version)?;
         let facets = state.facets(None);
         self.summary.counts.tally.add(&facets);
         self.summary.counts.again += u64::from(crate::store::step::waits_again(&state));
@@ -128,6 +146,30 @@ impl Segment {
             self.summary.end_with(end_version);
             self.messages.iter_mut().for_each(Compact::end_again);
         }
+    }
+
+    /// What another term left open and `is_known` does not say was found at the take-over is void.
+    pub(super) fn judge_foreign(&mut self, is_known: impl Fn(u32) -> bool) {
+        self.void = std::mem::take(&mut self.foreign);
+        self.void.retain(|(seq, _)| !is_known(*seq));
+    }
+
+    /// Intents that are void, as many as fit in one batch, as events that take them back.
+    pub(super) fn withdraw_void(&mut self, at: UnixMillis, most: usize) -> Vec<(u32, Event)> {
+        let from = self.void.len() - self.void.len().min(most);
+        let some = self.void.drain(from..);
+        some.map(|(seq, attempt)| (seq, Event::Withdrawn { attempt, at })).collect()
+    }
+
+    /// One message, by its `seq`.
+    pub(super) fn message(&self, seq: u32) -> Option<&Compact> {
+        self.messages.get(seq.checked_sub(self.number * SEGMENT_LEN)? as usize)
+    }
+
+    /// At how many messages another reading of the same rows differs.
+    pub(super) fn differences(&self, other: &Self) -> u64 {
+        let differs = |(seq, message): &(u32, &Compact)| other.message(*seq) != Some(*message);
+        self.messages().filter(differs).count() as u64
     }
 
     /// Its messages with their `seq`.
@@ -219,13 +261,13 @@ impl Segment {
         change.summary.dues = dues;
         let mut unit = Unit::new();
         push_summary(&mut unit, cql, hot, self.number, &change.summary);
-        let epoch = cql.stamps.epoch();
+        let term = cql.stamps.tag();
         let (tenant, campaign, segment) = hot.partition(self.number);
         for (place, touched) in &change.messages {
             let mut facts = Facts::new();
             for attempt in touched.state.newest.iter().chain(&touched.state.older) {
                 let before = touched.before.iter().find(|before| before.number == attempt.number);
-                row::learn(before, attempt, epoch, &mut facts)?;
+                row::learn(before, attempt, &term, &mut facts)?;
             }
             let seq = i32::try_from(self.number * SEGMENT_LEN + place).map_err(|e| StoreError::Bug(e.to_string()))?;
             let values = (

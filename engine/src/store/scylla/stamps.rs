@@ -1,32 +1,40 @@
 //! The one source of client timestamps: microseconds since 1970, each larger than the one before, inside a range that was reserved
 //! in the ledger before it was used.
 //!
-//! Whoever owns the keyspace next begins above that range, so that a late write of this process loses against its writes cell by
-//! cell, whatever the clocks say. `owner` reserves; nothing else makes a timestamp.
+//! Whoever owns the same things next begins above that range, so that a late write of this process loses against its writes cell by
+//! cell, whatever the clocks say. `owner` and `node` reserve; nothing else makes a timestamp.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Release};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
 
 use crate::domain::time::{Clock, Mono};
+use crate::nodes::Lease;
 use crate::store::{StoreError, StoreResult};
 
-/// The timestamps of one owner.
+/// The timestamps of one process.
 #[derive(Debug)]
 pub(super) struct Stamps {
     clock: Clock,
     last: AtomicI64,
     /// The first that is not reserved.
     ceiling: AtomicI64,
-    /// The lease ends then, as [`Mono`].
-    valid_until: AtomicU64,
+    lease: ArcSwap<Lease>,
     epoch: AtomicU64,
+    /// What stands in intents.
+    tag: ArcSwap<String>,
     lost: AtomicBool,
 }
 
 impl Stamps {
-    /// None may be taken before [`Self::allow`].
+    /// None may be taken before [`Self::begin`].
     pub(super) fn new(clock: Clock) -> Self {
-        Self { clock, last: 0.into(), ceiling: 0.into(), valid_until: 0.into(), epoch: 0.into(), lost: false.into() }
+        let lease = ArcSwap::from_pointee(Lease::new(clock.clone()));
+        let tag = ArcSwap::default();
+        Self { clock, last: 0.into(), ceiling: 0.into(), lease, epoch: 0.into(), tag, lost: false.into() }
     }
 
     /// The wall clock in microseconds.
@@ -36,10 +44,9 @@ impl Stamps {
 
     /// A larger one than all before.
     pub(super) fn next(&self) -> StoreResult<i64> {
-        if self.clock.mono() >= Mono(self.valid_until.load(Acquire)) {
+        if !self.are_allowed() {
             return Err(StoreError::Unavailable(
-                "the lease of the keyspace could not be renewed in time: nothing is written until the server answers"
-                    .to_owned(),
+                "the lease could not be renewed in time: nothing is written until the server answers".to_owned(),
             ));
         }
         let (now, ceiling) = (self.now(), self.ceiling.load(Acquire));
@@ -58,32 +65,75 @@ impl Stamps {
         self.last.load(Acquire)
     }
 
-    /// Allows those from `base` up to below `ceiling`, until the lease ends. The base counts the first time only.
-    pub(super) fn allow(&self, epoch: u64, base: i64, ceiling: i64, valid_until: Mono) {
-        self.last.fetch_max(base - 1, AcqRel);
-        self.ceiling.store(ceiling, Release);
-        self.epoch.store(epoch, Release);
-        self.valid_until.store(valid_until.0, Release);
+    /// The first that is not reserved.
+    pub(super) fn ceiling(&self) -> i64 {
+        self.ceiling.load(Acquire)
     }
 
-    /// Allows no more: somebody else owns the keyspace.
+    /// None below `floor` is taken any more.
+    pub(super) fn raise(&self, floor: i64) {
+        self.last.fetch_max(floor - 1, AcqRel);
+    }
+
+    /// Begins a term: allows those from `base` up to below `ceiling`, until the lease ends that was asked for at `asked`.
+    pub(super) fn begin(&self, epoch: u64, base: i64, ceiling: i64, lease: (Mono, Duration)) {
+        self.begin_as(None, epoch, base, ceiling, lease);
+    }
+
+    /// The same as one of several nodes.
+    pub(super) fn begin_as(
+        &self,
+        node: Option<&str>,
+        epoch: u64,
+        base: i64,
+        ceiling: i64,
+        (asked, span): (Mono, Duration),
+    ) {
+        let tag = node.map_or_else(|| epoch.to_string(), |node| format!("{node}/{epoch}"));
+        self.tag.store(Arc::new(tag));
+        let lease = Lease::new(self.clock.clone());
+        lease.renew(asked, span);
+        self.raise(base);
+        self.ceiling.store(ceiling, Release);
+        self.epoch.store(epoch, Release);
+        self.lost.store(false, Release);
+        self.lease.store(Arc::new(lease));
+    }
+
+    /// The term goes on.
+    pub(super) fn extend(&self, ceiling: i64, (asked, span): (Mono, Duration)) {
+        self.ceiling.fetch_max(ceiling, AcqRel);
+        self.lease.load().renew(asked, span);
+    }
+
+    /// Allows no more in this term: somebody else came.
     pub(super) fn forbid(&self) {
+        self.lease.load().end();
         self.ceiling.store(0, Release);
-        self.valid_until.store(0, Release);
         self.lost.store(true, Release);
     }
 
-    /// None may be taken ever again.
+    /// None may be taken in this term ever again.
     pub(super) fn are_forbidden(&self) -> bool {
         self.lost.load(Acquire)
     }
 
     /// Whether any may be taken now.
     pub(super) fn are_allowed(&self) -> bool {
-        self.clock.mono() < Mono(self.valid_until.load(Acquire))
+        self.lease.load().holds()
     }
 
-    /// The owner's epoch; stands in every intent.
+    /// The lease of this term.
+    pub(super) fn lease(&self) -> Arc<Lease> {
+        self.lease.load_full()
+    }
+
+    /// The term, as it stands in every intent: the epoch, behind the node's name where there are several.
+    pub(super) fn tag(&self) -> Arc<String> {
+        self.tag.load_full()
+    }
+
+    /// The epoch of the term.
     pub(super) fn epoch(&self) -> u64 {
         self.epoch.load(Acquire)
     }
@@ -91,26 +141,41 @@ impl Stamps {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
     use crate::domain::time::UnixMillis;
 
     #[tokio::test(start_paused = true)]
     async fn they_rise_and_stay_within_what_is_reserved() {
         let stamps = Stamps::new(Clock::with_wall(|| UnixMillis(1)));
+        let lease = || (stamps.clock.lease(), Duration::from_secs(6));
         assert!(stamps.next().is_err(), "nothing is reserved");
-        stamps.allow(4, 2_000, 2_002, stamps.clock.mono() + Duration::from_secs(6));
+        stamps.begin(4, 2_000, 2_002, lease());
         assert_eq!(
             (stamps.next(), stamps.next()),
             (Ok(2_000), Ok(2_001)),
             "above the range before, whatever the clock says"
         );
         assert!(stamps.next().is_err(), "used up");
-        stamps.allow(4, 0, 9_000, stamps.clock.mono() + Duration::from_secs(6));
+        stamps.extend(9_000, lease());
         assert_eq!(stamps.next(), Ok(2_002));
+        stamps.raise(3_000);
+        assert_eq!(stamps.next(), Ok(3_000), "above what another left behind");
         tokio::time::advance(Duration::from_secs(6)).await;
         assert!(stamps.next().is_err(), "the lease is over");
         assert_eq!(stamps.epoch(), 4);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_term_that_was_lost_never_comes_back() {
+        let stamps = Stamps::new(Clock::with_wall(|| UnixMillis(1)));
+        let lease = || (stamps.clock.lease(), Duration::from_secs(6));
+        stamps.begin(1, 0, 9_000, lease());
+        let first = stamps.lease();
+        stamps.forbid();
+        stamps.extend(9_000, lease());
+        assert!(stamps.next().is_err() && !first.holds(), "a late answer to a renewal does not bring it back");
+        stamps.begin(2, 0, 9_000, lease());
+        assert!(stamps.next().is_ok() && !stamps.are_forbidden());
+        assert!(!first.holds(), "what belongs to the first term does not pass in the second");
     }
 }

@@ -104,6 +104,7 @@ statements! {
 
     // --- small records ---
     Plain write_record = "UPDATE record SET version = ?, number = ?, body = ? WHERE home = ? AND slot = ?";
+    Plain write_passing = "UPDATE record USING TTL ? SET version = ?, number = ?, body = ? WHERE home = ? AND slot = ?";
     Decided claim = "INSERT INTO record (home, slot, version, number, body) VALUES (?, ?, ?, ?, ?) IF NOT EXISTS";
     Decided replace = "UPDATE record SET version = ?, number = ?, body = ? WHERE home = ? AND slot = ? IF version = ?";
     Decided renew = "UPDATE record SET version = ?, number = ?, body = ? WHERE home = ? AND slot = ? IF version = ? AND number = ?";
@@ -119,6 +120,7 @@ statements! {
     Hot mark_parked = "UPDATE parked USING TTL ? SET look_at = ?, mark = ?, orphan = ? WHERE bucket = ? AND id = ?";
     Read parked_index = "SELECT id, at, look_at, mark, orphan FROM parked WHERE bucket = ?";
     Read parked = "SELECT id, account, sender, provider_id, campaign, seq, attempt, report, at, look_at, deadline FROM parked WHERE bucket = ? AND id = ?";
+    Read parked_written = "SELECT WRITETIME(mark) FROM parked WHERE bucket = ? AND id = ?";
     Hot write_orphan = "UPDATE orphan USING TTL ? SET sender = ?, provider_id = ?, campaign = ?, seq = ?, attempt = ?, report = ?,
         at = ?, look_at = ?, deadline = ? WHERE account = ? AND id = ?";
     Read orphans = "SELECT id, account, sender, provider_id, campaign, seq, attempt, report, at, look_at, deadline FROM orphan

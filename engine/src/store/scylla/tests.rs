@@ -1,6 +1,8 @@
 //! The contract's promises on a real server.
 
-mod server;
+mod as_node;
+mod nodes;
+pub(crate) mod server;
 mod trouble;
 mod ways;
 
@@ -23,6 +25,13 @@ impl InKeyspace {
 impl Factory for InKeyspace {
     fn open(&self) -> Arc<dyn Store> {
         open(&self.0)
+    }
+}
+
+/// Tables cost the server memory.
+impl Drop for InKeyspace {
+    fn drop(&mut self) {
+        server::drop_keyspace(&self.0);
     }
 }
 

@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use super::super::{ScyllaConfig, apply_schema};
+use super::super::{ScyllaConfig, apply_schema, connect, schema};
 
 /// Never dropped: the script notices the end of this process by the end of its standard input.
 struct Server {
@@ -36,7 +36,7 @@ fn server() -> &'static Server {
 }
 
 /// Runs a future to its end from inside a test's runtime.
-pub(super) fn block<T>(future: impl Future<Output = T>) -> T {
+pub(crate) fn block<T>(future: impl Future<Output = T>) -> T {
     tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(future))
 }
 
@@ -49,10 +49,21 @@ pub(super) fn unmade_keyspace() -> ScyllaConfig {
 }
 
 /// A keyspace of its own, with the tables.
-pub(super) fn fresh_keyspace() -> ScyllaConfig {
+pub(crate) fn fresh_keyspace() -> ScyllaConfig {
     let config = unmade_keyspace();
     assert_eq!(block(apply_schema(&config, Some(1))), Ok(None));
     config
+}
+
+/// Gives the room of a test's keyspace back. One that cannot be dropped now stays.
+pub(super) fn drop_keyspace(config: &ScyllaConfig) {
+    let drop = async {
+        if let Ok(session) = connect::connect(config).await {
+            let dropped = schema::patient(format!("DROP KEYSPACE IF EXISTS {}", config.keyspace));
+            let _ = session.query_unpaged(dropped, ()).await;
+        }
+    };
+    block(drop);
 }
 
 /// The server stands still until this is dropped.

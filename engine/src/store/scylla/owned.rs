@@ -1,0 +1,139 @@
+//! What this process may write to: everything, where it shares the keyspace with nobody; else the campaigns of its pools.
+
+use std::collections::HashMap;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{AcqRel, Acquire};
+use std::time::Duration;
+
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::watch;
+
+use crate::domain::ids::CampaignKey;
+use crate::domain::time::Mono;
+use crate::nodes::PoolRef;
+use crate::store::{StoreError, StoreResult};
+
+/// How long outcomes of attempts that were given away in flight are told to the new owner. Longer than any answer of a provider is
+/// waited for.
+const TOLD_FOR: Duration = Duration::from_secs(120);
+
+/// Where a campaign stands whose pool was given away.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Passage {
+    /// It is being given away: its outcomes wait for a moment.
+    Giving,
+    /// It is somebody else's: outcomes of what was in flight are told to that one.
+    Gone(PoolRef),
+    /// It stayed.
+    Stayed,
+}
+
+/// A campaign on its way to another node.
+#[derive(Debug)]
+struct Passing {
+    state: watch::Sender<Passage>,
+    until: Mono,
+}
+
+/// What is ours.
+#[derive(Debug)]
+pub(super) struct Owned {
+    /// All of the keyspace.
+    alone: bool,
+    /// Our pools, each with the number of the change that made it ours.
+    pools: RwLock<HashMap<PoolRef, u64>>,
+    changes: AtomicU64,
+    passing: Mutex<HashMap<CampaignKey, Passing>>,
+}
+
+impl Owned {
+    /// Everything.
+    pub(super) fn everything() -> Self {
+        Self { alone: true, ..Self::nothing() }
+    }
+
+    /// Nothing yet.
+    pub(super) fn nothing() -> Self {
+        Self { alone: false, pools: RwLock::default(), changes: AtomicU64::new(1), passing: Mutex::default() }
+    }
+
+    /// Nobody else works on the keyspace.
+    pub(super) fn is_alone(&self) -> bool {
+        self.alone
+    }
+
+    /// A number that every change moves.
+    pub(super) fn changes(&self) -> u64 {
+        self.changes.load(Acquire)
+    }
+
+    /// Whether a pool is ours.
+    pub(super) fn has(&self, pool: &PoolRef) -> bool {
+        self.alone || self.pools.read().contains_key(pool)
+    }
+
+    /// Whether a pool is ours, and was when this number of [`Self::changes`] was read.
+    pub(super) fn had(&self, pool: &PoolRef, changes: u64) -> bool {
+        self.alone || self.pools.read().get(pool).is_some_and(|since| *since <= changes)
+    }
+
+    /// A pool is ours from now on.
+    pub(super) fn add(&self, pool: PoolRef) {
+        let change = self.changes.fetch_add(1, AcqRel) + 1;
+        self.pools.write().insert(pool, change);
+    }
+
+    /// A pool is not ours any more.
+    pub(super) fn remove(&self, pool: &PoolRef) {
+        self.changes.fetch_add(1, AcqRel);
+        self.pools.write().remove(pool);
+    }
+
+    /// Nothing is ours any more.
+    pub(super) fn clear(&self) {
+        self.changes.fetch_add(1, AcqRel);
+        self.pools.write().clear();
+        self.passing.lock().clear();
+    }
+
+    /// Fails unless a pool is ours.
+    pub(super) fn expect(&self, pool: &PoolRef) -> StoreResult<()> {
+        if self.has(pool) { Ok(()) } else { Err(elsewhere(pool)) }
+    }
+
+    /// A campaign begins to go away.
+    pub(super) fn begin_passing(&self, key: CampaignKey) {
+        let passing = Passing { state: watch::Sender::new(Passage::Giving), until: Mono(u64::MAX) };
+        self.passing.lock().insert(key, passing);
+    }
+
+    /// How it ended.
+    pub(super) fn end_passing(&self, key: CampaignKey, end: Passage, now: Mono) {
+        let mut all = self.passing.lock();
+        if let Some(passing) = all.get_mut(&key) {
+            passing.state.send_replace(end.clone());
+            passing.until = now + TOLD_FOR;
+        }
+        all.retain(|of, passing| passing.until > now && (*of != key || end != Passage::Stayed));
+    }
+
+    /// A campaign came back: it is ours.
+    pub(super) fn forget_passing(&self, pool: &PoolRef) {
+        self.passing.lock().retain(|_, passing| *passing.state.borrow() != Passage::Gone(pool.clone()));
+    }
+
+    /// Whether any campaign goes away or went lately.
+    pub(super) fn is_any_passing(&self) -> bool {
+        !self.alone && !self.passing.lock().is_empty()
+    }
+
+    /// Where a campaign stands that goes away or went; `None`: it is not one of those.
+    pub(super) fn passage(&self, key: CampaignKey) -> Option<watch::Receiver<Passage>> {
+        self.passing.lock().get(&key).map(|passing| passing.state.subscribe())
+    }
+}
+
+/// The pool is another node's.
+pub(super) fn elsewhere(pool: &PoolRef) -> StoreError {
+    StoreError::Elsewhere(format!("pool {pool} is another node's"))
+}
