@@ -12,6 +12,28 @@ use crate::domain::ids::AccountId;
 use crate::provider::Account;
 use crate::trace::TraceConfig;
 
+/// How nodes that share a ledger deal with each other. How long a lease is, the ledger's own settings say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NodesConfig {
+    /// How often a node looks who there is and who has what. A dead node's pools wait for a lease, up to two of these, and a second's
+    /// silence.
+    pub poll: Duration,
+    /// Least time between two moves of pools for balance.
+    pub rebalance_pause: Duration,
+    /// How long a pool that is given away waits for its last answers; the outcomes of the others are told to the next owner.
+    pub hand_over_wait: Duration,
+}
+
+impl Default for NodesConfig {
+    fn default() -> Self {
+        Self {
+            poll: Duration::from_millis(500),
+            rebalance_pause: Duration::from_secs(10),
+            hand_over_wait: Duration::from_millis(400),
+        }
+    }
+}
+
 /// Settings of one engine.
 #[derive(Debug, Clone)]
 pub struct EngineConfig {
@@ -75,6 +97,8 @@ pub struct EngineConfig {
     pub flush_statuses: Duration,
     /// Where the spans of sampled messages go; `None`: there are none.
     pub traces: Option<TraceConfig>,
+    /// Where other nodes share the ledger.
+    pub nodes: NodesConfig,
 }
 
 impl Default for EngineConfig {
@@ -109,6 +133,7 @@ impl Default for EngineConfig {
             drain_senders: Duration::from_secs(25),
             flush_statuses: Duration::from_secs(5),
             traces: None,
+            nodes: NodesConfig::default(),
         }
     }
 }

@@ -5,11 +5,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::control::differences;
+use crate::control::{Difference, differences};
 use crate::domain::ids::CampaignKey;
-use crate::metrics::{DRIFT, DRIFT_SAMPLES};
-use crate::store::StoreError;
-use crate::supervisor::Context;
+use crate::domain::time::UnixMillis;
+use crate::metrics::{DRIFT, DRIFT_SAMPLES, LATE_FACTS};
+use crate::store::{StoreError, StoreResult};
+use crate::supervisor::{Context, refresh_tally};
 
 /// Times as long as a count took, nothing is counted after it.
 const REST: u32 = 99;
@@ -48,14 +49,13 @@ impl Round {
         self.forget_deleted(context).await;
         let Some(key) = following(&self.candidates(context), self.last) else { return false };
         self.last = Some(key);
-        let (kept, counted) = match context.store.recount(key).await {
-            Ok(counts) => counts,
+        let differences = match count(context, key).await {
+            Ok(differences) => differences,
             Err(error) => {
                 tracing::debug!(campaign = %key, %error, "could not be counted anew; its turn comes again");
                 return false;
             }
         };
-        let differences = differences(&kept, &counted);
         match differences.iter().map(|d| d.kept.abs_diff(d.counted)).sum() {
             0 => self.found.remove(&key),
             sum => {
@@ -91,6 +91,28 @@ impl Round {
         keys.dedup();
         keys
     }
+}
+
+/// Counts a campaign anew. What differs because a former owner's write landed late is counted by the ledger then; what is left is a
+/// defect.
+async fn count(context: &Context, key: CampaignKey) -> StoreResult<Vec<Difference>> {
+    let (kept, counted) = context.store.recount(key).await?;
+    let found = differences(&kept, &counted);
+    if found.is_empty() {
+        return Ok(found);
+    }
+    let late = context.store.mend(key).await?;
+    if late == 0 {
+        return Ok(found);
+    }
+    tracing::warn!(campaign = %key, messages = late, "writes of a former owner had landed late: they are counted now");
+    metrics::counter!(LATE_FACTS).increment(late);
+    if let Some(shared) = context.registry.get(key) {
+        refresh_tally(context, &shared).await;
+        shared.note_due(UnixMillis(0));
+    }
+    let (kept, counted) = context.store.recount(key).await?;
+    Ok(differences(&kept, &counted))
 }
 
 /// Whose turn it is after `last`.

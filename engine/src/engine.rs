@@ -17,6 +17,7 @@ use crate::domain::tally::Tally;
 use crate::domain::time::Clock;
 use crate::drift;
 use crate::metrics::ProviderMetrics;
+use crate::nodes::{Alone, Directory, Keeper, Lease, Mine, Table};
 use crate::sender::outcome::Outcomes;
 use crate::sender::{Connector, SenderContext};
 use crate::status::Ledger;
@@ -31,6 +32,8 @@ pub struct Engine {
     context: Arc<Context>,
     handle: Handle,
     sink: Arc<Sink>,
+    /// Where other nodes share the ledger.
+    keeper: Option<Arc<Keeper>>,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -45,6 +48,8 @@ pub struct Stopped {
 
 impl Engine {
     /// Starts from the ledger: what was in flight is in doubt, what was running goes on. Lines stay silent for one full window.
+    ///
+    /// Where other nodes share the ledger, it begins with nothing and takes the pools that nobody owns; so also later.
     pub async fn start(config: EngineConfig, store: Arc<dyn Store>, clock: Clock) -> StoreResult<Self> {
         let config = Arc::new(config);
         let registry = Arc::new(Registry::default());
@@ -65,25 +70,49 @@ impl Engine {
             outcomes,
             traces,
         };
-        let context = Arc::new(Context::new(store, clock, config, registry, ledger, correlation, senders));
-        let found = recover(&context).await?;
-        tracing::info!(
-            campaigns = found.campaigns,
-            lines = found.lines,
-            in_doubt = found.in_doubt,
-            "the engine takes up where the ledger stands"
-        );
+        let table =
+            store.ownership().map(|ownership| Arc::new(Table::new(ownership, Arc::clone(&store), clock.clone())));
+        let pools: Arc<dyn Mine> = match &table {
+            Some(table) => Arc::clone(table) as Arc<dyn Mine>,
+            None => {
+                let lease = store.lease().unwrap_or_else(|| Arc::new(Lease::forever(clock.clone())));
+                Arc::new(Alone::new(lease))
+            }
+        };
+        let context = Arc::new(Context::new(store, clock, config, registry, ledger, correlation, senders, pools));
+        let keeper = table.map(|table| Keeper::new(Arc::clone(&context), table));
+        if keeper.is_none() {
+            let found = recover(&context).await?;
+            tracing::info!(
+                campaigns = found.campaigns,
+                lines = found.lines,
+                in_doubt = found.in_doubt,
+                "the engine takes up where the ledger stands"
+            );
+        }
         register_rare();
         let sink = Arc::new(Sink::new(Arc::clone(&context)));
-        let tasks = vec![
+        let mut tasks = vec![
             tokio::spawn(keep_supervised(Arc::clone(&context))),
             tokio::spawn(look_at_parked(Arc::clone(&sink))),
-            tokio::spawn(look_at_settled(Arc::clone(&context))),
             tokio::spawn(drift::sample(Arc::clone(&context))),
         ];
-        let engine = Self { handle: Handle { context: Arc::clone(&context) }, context, sink, tasks };
+        if keeper.is_none() {
+            tasks.push(tokio::spawn(look_at_settled(Arc::clone(&context))));
+        }
+        let handle = Handle { context: Arc::clone(&context) };
+        let mut engine = Self { handle, context, sink, keeper, tasks };
         engine.wait_for_actors().await;
+        if let Some(keeper) = &engine.keeper {
+            keeper.round().await?;
+            engine.tasks.push(tokio::spawn(Arc::clone(keeper).run()));
+        }
         Ok(engine)
+    }
+
+    /// Who owns what. Where nobody shares the ledger, everything is here.
+    pub fn directory(&self) -> Arc<dyn Directory> {
+        Arc::clone(&self.context.pools) as Arc<dyn Directory>
     }
 
     async fn wait_for_actors(&self) {
@@ -141,6 +170,10 @@ impl Engine {
         }
         set(names::CONFLICTS, sum.conflicts);
         set(names::DOUBLES, sum.doubles);
+        if let Some(ownership) = self.context.store.ownership() {
+            metrics::gauge!(names::LEASE_LEFT).set(ownership.term().1.left().as_secs_f64());
+            metrics::counter!(names::RENEWALS_FAILED).absolute(ownership.renewals_failed());
+        }
         let health = self.context.store.health();
         set(names::STORE_WRITABLE, u64::from(health.writable));
         set(names::STORE_SIZE, health.bytes);
@@ -149,9 +182,13 @@ impl Engine {
 
     /// Stops in the direction of the data: no more hand-out, senders bring in their answers, outcomes reach the ledger. New
     /// campaigns and imports are refused from the first moment. The caller keeps the webhooks open until this returns, and
-    /// closes the store after them.
+    /// closes the store after them. Where other nodes are there to take them, the pools are given away first.
     pub async fn stop(&self) -> Stopped {
         self.context.draining.store(true, Ordering::SeqCst);
+        if let Some(keeper) = &self.keeper {
+            let all = keeper.drain(self.context.config.drain_senders).await;
+            tracing::info!(all, "pools given away");
+        }
         for shared in self.context.registry.all() {
             // For good: no record opens it again.
             std::mem::forget(shared.shut());
@@ -161,7 +198,7 @@ impl Engine {
             entry.shared.drain();
             entry.shared.cast(crate::line::LineMsg::Stopped);
         }
-        let in_flight = || -> u64 { self.context.registry.all().iter().map(|c| c.in_flight()).sum() };
+        let in_flight = || self.context.in_flight();
         let drained = async {
             while in_flight() > 0 {
                 tokio::time::sleep(Duration::from_millis(5)).await;
@@ -204,7 +241,7 @@ async fn keep_supervised(context: Arc<Context>) {
 
 /// Once after the start, and again only while the ledger refuses.
 async fn look_at_settled(context: Arc<Context>) {
-    while let Err(error) = heal_settled(&context).await {
+    while let Err(error) = heal_settled(&context, None).await {
         tracing::warn!(%error, "settled campaigns could not be looked at; trying again");
         tokio::time::sleep(Duration::from_secs(1)).await;
     }

@@ -53,6 +53,24 @@ pub const ORPHANS: &str = "sluice_orphan_events";
 pub const DRIFT: &str = "sluice_tally_drift_messages";
 /// Campaigns counted anew for it.
 pub const DRIFT_SAMPLES: &str = "sluice_tally_samples_total";
+/// Pools that this node owns.
+pub const POOLS_OWNED: &str = "sluice_node_pools";
+/// How long this node's lease still is.
+pub const LEASE_LEFT: &str = "sluice_node_lease_left_seconds";
+/// Renewals of the lease that failed.
+pub const RENEWALS_FAILED: &str = "sluice_node_failed_renewals_total";
+/// Terms of this node that another ended.
+pub const TERMS_LOST: &str = "sluice_node_lost_terms_total";
+/// Terms of other nodes that this one ended.
+pub const NODES_DEPOSED: &str = "sluice_node_ended_terms_total";
+/// Pools taken, by how.
+pub const POOLS_TAKEN: &str = "sluice_node_pools_taken_total";
+/// Pools given away.
+pub const POOLS_GIVEN: &str = "sluice_node_pools_given_total";
+/// The farthest wall clock.
+pub const CLOCK_SKEW: &str = "sluice_node_clock_skew_seconds";
+/// Facts of former owners that were found late.
+pub const LATE_FACTS: &str = "sluice_late_facts_total";
 /// Actors that panicked.
 pub const ACTOR_PANICS: &str = "sluice_actor_panics_total";
 /// Running campaigns.
@@ -209,6 +227,24 @@ pub const METRICS: &[Metric] = &[
         "Sum of the differences between tallies and messages, as last counted, campaign after campaign. Must be 0; anything else is a defect."),
     Metric::counter(DRIFT_SAMPLES, "campaigns", &[],
         "Campaigns whose messages were counted anew for the drift. It stands still only while no campaign is unsettled."),
+    Metric::gauge(POOLS_OWNED, "pools", &[],
+        "Pools that this node owns, where several share a ledger. All nodes together should own all pools: 'sluice nodes'."),
+    Metric::gauge(LEASE_LEFT, "seconds", &[],
+        "How long this node may still send and write without another renewal; it is renewed four times in its length. Near 0: the CQL server is away or slow, and everything stops until it answers."),
+    Metric::counter(RENEWALS_FAILED, "renewals", &[],
+        "Renewals of this node's lease that were not answered in time. Some in a row end the lease; then another node takes its pools over."),
+    Metric::counter(TERMS_LOST, "terms", &[],
+        "Terms of this node that another ended, because it had not renewed its lease: it stood still, or did not reach the CQL server. What was in flight is in doubt at the pools' new owners."),
+    Metric::counter(NODES_DEPOSED, "terms", &[],
+        "Terms of other nodes that this one ended: they died, stood still, or did not reach the CQL server for longer than a lease."),
+    Metric::counter(POOLS_TAKEN, "pools", &["how"],
+        "Pools that this node took: 'first' (nobody had them), 'handed_over' (given by their owner, without silence), 'taken_over' (their owner was gone: its attempts in flight are in doubt)."),
+    Metric::counter(POOLS_GIVEN, "pools", &[],
+        "Pools that this node gave to others, draining or for balance."),
+    Metric::gauge(CLOCK_SKEW, "seconds", &[],
+        "How far the wall clock of the node that differs most is ahead of this one's (below 0: behind); too low by up to half a second. Nothing is decided by it, but times in reports and schedules follow these clocks: keep them together."),
+    Metric::counter(LATE_FACTS, "messages", &[],
+        "Messages at which a former owner's write landed after the pool was taken over, found by counting anew and counted since. A few follow a take-over; a steady rise is a defect."),
     Metric::counter(ACTOR_PANICS, "panics", &["actor"],
         "Actors that panicked and were started anew: status, line, campaign. Any rise is a defect; the fifth in a row holds the line or the campaign."),
     Metric::gauge(CAMPAIGNS_RUNNING, "campaigns", &[],

@@ -78,6 +78,12 @@ impl House {
     pub(super) async fn with(tune: impl FnOnce(&mut EngineConfig)) -> Self {
         let dir = Arc::new(tempfile::tempdir().unwrap());
         let house = Self::on(dir, Arc::new(Provider::start()), tune).await;
+        house.put_template().await;
+        house
+    }
+
+    /// The template that campaigns here use.
+    pub(super) async fn put_template(&self) {
         let template = Template {
             id: "hello".to_owned(),
             name: "hello".to_owned(),
@@ -93,8 +99,7 @@ impl House {
             content_keys: Vec::new(),
             preview_url: false,
         };
-        house.control.put_template(&acme(), "", template, None).await.unwrap();
-        house
+        self.control.put_template(&acme(), "", template, None).await.unwrap();
     }
 
     /// On a ledger that is there already, or not yet.
@@ -110,6 +115,18 @@ impl House {
         });
         let config = EmbeddedConfig { synced: false, ..EmbeddedConfig::new(dir.path().join("ledger")) };
         let store: Arc<dyn Store> = EmbeddedStore::open(config, clock.clone()).unwrap();
+        Self::over(store, clock, step, dir, provider, tune).await
+    }
+
+    /// On any ledger.
+    pub(super) async fn over(
+        store: Arc<dyn Store>,
+        clock: Clock,
+        step: Arc<AtomicI64>,
+        dir: Arc<tempfile::TempDir>,
+        provider: Arc<Provider>,
+        tune: impl FnOnce(&mut EngineConfig),
+    ) -> Self {
         let id = AccountId::new(ACCOUNT).unwrap();
         let credentials = Credentials::Meta { access_token: Secret::new("token") };
         let account =

@@ -12,6 +12,7 @@ mod every_fault;
 mod holds;
 mod house;
 mod late_failures;
+mod nodes;
 mod orphans;
 mod outages;
 mod pauses;

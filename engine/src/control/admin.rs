@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::Control;
 use super::error::{Error, Result};
 use crate::domain::time::UnixMillis;
+use crate::nodes::NodesView;
 use crate::store::{StoreError, StoreHealth};
 
 /// A backup that is complete.
@@ -44,6 +45,12 @@ impl Control {
             other => other.into(),
         })?;
         Ok(Backup { path, bytes: report.bytes, as_of })
+    }
+
+    /// The nodes that share the ledger, and who has which pool and why; `None`: this server has the ledger for itself. For operators: it
+    /// names pools of all tenants.
+    pub fn nodes(&self) -> Option<NodesView> {
+        self.runtime.nodes()
     }
 
     /// What the store says of itself.

@@ -8,6 +8,7 @@ use crate::domain::ids::{CampaignKey, LineKey};
 use crate::domain::line::Line;
 use crate::domain::tally::Tally;
 use crate::domain::time::UnixMillis;
+use crate::nodes::NodesView;
 use crate::store::{Entry, EntryResult, StoreResult};
 
 /// What keeps a campaign from sending faster right now.
@@ -121,4 +122,9 @@ pub trait Runtime: Send + Sync + 'static {
 
     /// Whether new campaigns and imports are refused because the engine shuts down.
     fn is_draining(&self) -> bool;
+
+    /// The nodes that share the ledger, and who has what; `None`: this engine has it for itself.
+    fn nodes(&self) -> Option<NodesView> {
+        None
+    }
 }

@@ -214,7 +214,8 @@ mod tests {
     #[tokio::test]
     async fn the_last_word_of_a_replaced_actor_does_not_silence_its_successor() {
         let record = conformance::line("line-1", "100");
-        let line = LineShared::new(record, None, Clock::system(), &EngineConfig::default());
+        let lease = Arc::new(crate::nodes::Lease::forever(Clock::system()));
+        let line = LineShared::new(record, None, Clock::system(), &EngineConfig::default(), lease);
         let args = LineArgs { shared: Arc::new(line), senders: Vec::new(), config: Arc::new(EngineConfig::default()) };
         let mut state = LineState {
             args,

@@ -19,6 +19,7 @@ use crate::domain::ceiling::{Aim, Passage, Window};
 use crate::domain::ids::LineKey;
 use crate::domain::line::Line;
 use crate::domain::time::{Clock, Mono};
+use crate::nodes::Lease;
 use crate::provider::Account;
 
 /// Longest time that a grant is taken to need: beyond it more preparation only means more to withdraw.
@@ -51,6 +52,8 @@ pub(crate) struct LineShared {
     pub(super) outstanding: AtomicU32,
     /// Requests at the provider.
     pub(super) busy: AtomicU32,
+    /// The term in which the line is this engine's. What was prepared in it does not leave in another.
+    lease: Arc<Lease>,
     pub(crate) actor: ArcSwapOption<ActorRef<LineMsg>>,
 }
 
@@ -71,7 +74,13 @@ struct Gate {
 }
 
 impl LineShared {
-    pub(crate) fn new(record: Line, account: Option<Arc<Account>>, clock: Clock, config: &EngineConfig) -> Self {
+    pub(crate) fn new(
+        record: Line,
+        account: Option<Arc<Account>>,
+        clock: Clock,
+        config: &EngineConfig,
+        lease: Arc<Lease>,
+    ) -> Self {
         let now = clock.mono();
         let guard = config.jitter_guard;
         let gate = Gate {
@@ -97,6 +106,7 @@ impl LineShared {
             gate: Mutex::new(gate),
             outstanding: AtomicU32::new(0),
             busy: AtomicU32::new(0),
+            lease,
             actor: ArcSwapOption::empty(),
             record: ArcSwap::from_pointee(record),
         }
@@ -125,12 +135,32 @@ impl LineShared {
 
     /// Whether messages may leave by this line at all. Asked directly before the write.
     pub(crate) fn may_send(&self) -> bool {
-        !self.held.load(Ordering::SeqCst) && !self.draining.load(Ordering::SeqCst) && self.account.is_some()
+        !self.held.load(Ordering::SeqCst)
+            && !self.draining.load(Ordering::SeqCst)
+            && self.account.is_some()
+            && self.lease.holds()
     }
 
     /// Nothing leaves any more; the engine stops.
     pub(crate) fn drain(&self) {
         self.draining.store(true, Ordering::SeqCst);
+    }
+
+    /// Shuts the gate for good and gives what left lately: (how long it still counts, cost).
+    pub(crate) fn hand_over(&self) -> Vec<(Duration, u32)> {
+        self.drain();
+        let now = self.clock.mono();
+        let mut gate = self.gate.lock();
+        let left = gate.window.hand_over(now);
+        // Also for who was at the gate in this moment.
+        gate.window.set_ceiling(0);
+        left
+    }
+
+    /// Takes over what a former owner gave: no silence is needed then.
+    pub(crate) fn take_over(&self, left: &[(Duration, u32)]) {
+        let now = self.clock.mono();
+        self.gate.lock().window.take_over(now, left);
     }
 
     /// Whether a hold was lifted since `began`: an answer to a request from before says nothing of the line as it is now.
@@ -334,7 +364,8 @@ mod tests {
             let hold = LineHold { kind: LineHoldKind::Line, reason: String::new(), at: UnixMillis(0), until: None };
             Line { version, hold: held.then_some(hold), ..conformance::line("line-1", "100") }
         };
-        let line = LineShared::new(record(1, false), None, Clock::system(), &EngineConfig::default());
+        let lease = Arc::new(Lease::forever(Clock::system()));
+        let line = LineShared::new(record(1, false), None, Clock::system(), &EngineConfig::default(), lease);
         let is_held = || line.held.load(Ordering::SeqCst);
         line.hold_now();
         line.set_record(record(2, false));

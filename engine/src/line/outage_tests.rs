@@ -55,7 +55,8 @@ impl Stage {
         let id = AccountId::new("meta").unwrap();
         let account = Account::new(id, Vec::new(), credentials, "http://127.0.0.1:1".to_owned(), "v25.0".to_owned());
         let record = Line { ceiling: RATE, in_flight_max: 256, ..conformance::line("line-1", "100") };
-        let line = LineShared::new(record, Some(account.unwrap()), clock.clone(), &config);
+        let lease = Arc::new(crate::nodes::Lease::forever(clock.clone()));
+        let line = LineShared::new(record, Some(account.unwrap()), clock.clone(), &config, lease);
         // A line begins with a second of silence.
         let begins = clock.mono() + BEFORE + Duration::from_secs(1);
         Arc::new(Self {

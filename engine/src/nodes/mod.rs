@@ -4,20 +4,33 @@
 //! is decided by the pool's owner; every other node asks it.
 //!
 //! `lease` is a node's own count of its term, `watch` what it knows of the others', `plan` decides who is to have what, `ownership` is the
-//! ledger's part.
+//! ledger's part, `table` holds what is known and answers [`Directory`]; the `keeper` looks, decides, and moves pools into the engine
+//! and out of it.
 
+mod alone;
+mod keeper;
 mod lease;
 mod ownership;
 pub mod plan;
+mod skew;
+mod table;
+mod view;
 mod watch;
 
 use async_trait::async_trait;
 
+pub(crate) use alone::Alone;
+pub(crate) use keeper::Keeper;
 pub use lease::Lease;
 pub use ownership::{HandOver, NodeSeen, Ownership, Passed, PoolRef, PoolSeen, Snapshot, Taken, Told, Why};
+pub(crate) use table::Table;
+pub use view::{NodeView, NodesView, PoolState, PoolView};
 pub use watch::Watch;
 
+use std::sync::Arc;
+
 use crate::domain::ids::{CampaignId, CampaignKey, LineId, PoolId, TenantId};
+use crate::domain::line::Line;
 use crate::store::StoreResult;
 
 /// A node that other nodes can ask.
@@ -46,7 +59,7 @@ pub enum Whereabouts {
 /// (any more), and the asker looks again.
 #[async_trait]
 pub trait Directory: Send + Sync + 'static {
-    /// The owner of a pool, from memory.
+    /// The owner of a pool, from memory. A pool that nobody ever had is the node's that is asked for it first.
     fn of_pool(&self, tenant: &TenantId, pool: &PoolId) -> Whereabouts;
     /// The owner of a campaign's pool.
     async fn of_campaign(&self, tenant: &TenantId, id: &CampaignId) -> StoreResult<Whereabouts>;
@@ -56,4 +69,17 @@ pub trait Directory: Send + Sync + 'static {
     async fn of_line(&self, tenant: &TenantId, id: &LineId) -> StoreResult<Whereabouts>;
     /// The nodes that are alive, this one too.
     fn alive(&self) -> Vec<Peer>;
+}
+
+/// What is this engine's, as its actors ask.
+#[async_trait]
+pub(crate) trait Mine: Directory {
+    /// The term in which a pool is this engine's; `None`: it is another's.
+    fn lease_of(&self, pool: &PoolRef) -> Option<Arc<Lease>>;
+    /// A line is new, or was changed: its pool has an owner afterwards, who hears of it.
+    async fn line_changed(&self, line: &Line);
+    /// Whether this engine decides about events that nobody could place.
+    fn settles_orphans(&self) -> bool;
+    /// For people; `None`: nobody shares the ledger.
+    fn view(&self) -> Option<NodesView>;
 }

@@ -18,6 +18,8 @@ use crate::webhook::{LineIdentity, SinkError};
 /// rarely, since each look scans.
 const LOOKS: [Duration; 4] =
     [Duration::from_secs(2), Duration::from_secs(20), Duration::from_secs(120), Duration::from_secs(600)];
+/// A node that does not give events up comes by so often, until they are given up by another.
+const LAST_LOOKS: Duration = Duration::from_secs(5);
 /// Parked events looked at in one go.
 const LOOK_AT_ONCE: usize = 10_000;
 /// The part of the places (one in so many) that strangers leave to events whose correlation id is ours.
@@ -135,7 +137,7 @@ impl Sink {
             found.into_iter().map(|(id, key, attempt)| (id, (key, attempt))).collect();
         let (mut moves, mut places, mut entries) = (Vec::with_capacity(events.len()), Vec::new(), Vec::new());
         for parked in events {
-            moves.push((parked.id, next_move(&parked, now)));
+            moves.push((parked.id, self.next_move(&parked, now)));
             if let Some((key, attempt)) = found.get(&parked.provider_id).copied().or(parked.attempt) {
                 places.push((moves.len() - 1, self.consequence_of(&parked, lines, (key, attempt))));
                 entries.push(Entry { key, event: of_attempt(parked.event, attempt, lines) });
@@ -156,6 +158,17 @@ impl Sink {
         Ok(())
     }
 
+    /// What becomes of an event whose message is not there. Where several nodes look for it, one of them gives it up, after the others
+    /// have looked a last time.
+    fn next_move(&self, parked: &ParkedEvent, now: UnixMillis) -> ParkedMove {
+        match move_of(parked, now) {
+            ParkedMove::Orphaned if !self.context.pools.settles_orphans() => {
+                ParkedMove::LookAgain(now.after(LAST_LOOKS))
+            }
+            fate => fate,
+        }
+    }
+
     fn consequence_of(
         &self,
         parked: &ParkedEvent,
@@ -172,7 +185,7 @@ impl Sink {
 }
 
 /// What becomes of an event whose message is not there.
-fn next_move(parked: &ParkedEvent, now: UnixMillis) -> ParkedMove {
+fn move_of(parked: &ParkedEvent, now: UnixMillis) -> ParkedMove {
     if parked.deadline <= now {
         return ParkedMove::Orphaned;
     }

@@ -201,7 +201,13 @@ impl Children {
 
     /// A line that is new or was moved gets a new actor; another hears that its record changed.
     async fn line_changed(&mut self, myself: &ActorRef<SupervisorMsg>, key: LineKey) -> Result<(), ActorProcessingErr> {
-        let Some(entry) = self.context.line(key) else { return Ok(()) };
+        let Some(entry) = self.context.line(key) else {
+            // Its pool is another node's now. Requests under way come to their end in tasks of their own.
+            if let Some((actor, _)) = self.lines.remove(&key) {
+                actor.stop(None);
+            }
+            return Ok(());
+        };
         match self.lines.get(&key) {
             Some((actor, pool)) if *pool == entry.shared.record().pool => drop(actor.cast(LineMsg::Stopped)),
             _ => {

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwapOption;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use ractor::ActorRef;
 
 use super::SupervisorMsg;
 use crate::campaign::registry::Registry;
+use crate::campaign::shared::CampaignShared;
 use crate::config::EngineConfig;
 use crate::domain::campaign::Campaign;
 use crate::domain::correlation::CorrelationKey;
@@ -18,6 +19,7 @@ use crate::domain::line::Line;
 use crate::domain::template::Template;
 use crate::domain::time::Clock;
 use crate::line::gate::LineShared;
+use crate::nodes::{Mine, PoolRef};
 use crate::provider::RequestPlan;
 use crate::sender::{SenderContext, SenderCore};
 use crate::status::Ledger;
@@ -34,6 +36,10 @@ pub(crate) struct Context {
     pub(crate) senders: SenderContext,
     pub(crate) supervisor: ArcSwapOption<ActorRef<SupervisorMsg>>,
     pub(crate) draining: AtomicBool,
+    /// What of the ledger is this engine's.
+    pub(crate) pools: Arc<dyn Mine>,
+    /// Campaigns that went to other nodes with requests still at the provider: their outcomes are to be told.
+    departed: Mutex<Vec<Arc<CampaignShared>>>,
     lines: RwLock<HashMap<LineKey, LineEntry>>,
     /// An account's lines never change their account.
     account_lines: RwLock<HashMap<AccountId, Arc<[LineKey]>>>,
@@ -73,6 +79,7 @@ impl Context {
         ledger: Ledger,
         correlation: CorrelationKey,
         senders: SenderContext,
+        pools: Arc<dyn Mine>,
     ) -> Self {
         Self {
             store,
@@ -84,6 +91,8 @@ impl Context {
             senders,
             supervisor: ArcSwapOption::empty(),
             draining: AtomicBool::new(false),
+            pools,
+            departed: Mutex::default(),
             lines: RwLock::default(),
             account_lines: RwLock::default(),
         }
@@ -91,6 +100,19 @@ impl Context {
 
     pub(crate) fn is_draining(&self) -> bool {
         self.draining.load(Ordering::SeqCst)
+    }
+
+    /// Remembers a campaign that went away while something of it was in flight.
+    pub(crate) fn note_departed(&self, campaign: Arc<CampaignShared>) {
+        let mut departed = self.departed.lock();
+        departed.retain(|campaign| campaign.in_flight() > 0);
+        departed.push(campaign);
+    }
+
+    /// Messages in flight, of campaigns that went to other nodes, too.
+    pub(crate) fn in_flight(&self) -> u64 {
+        let here: u64 = self.registry.all().iter().map(|campaign| campaign.in_flight()).sum();
+        here + self.departed.lock().iter().map(|campaign| campaign.in_flight()).sum::<u64>()
     }
 
     pub(crate) fn cast(&self, message: SupervisorMsg) {
@@ -107,12 +129,15 @@ impl Context {
         self.lines.read().values().cloned().collect()
     }
 
-    /// The line with its senders; made when it is new. True: it is new.
-    pub(crate) fn line_or_new(&self, record: Line) -> (LineEntry, bool) {
+    /// The line with its senders; made when it is new. True: it is new. `None`: its pool is another node's.
+    pub(crate) fn line_or_new(&self, record: Line) -> Option<(LineEntry, bool)> {
+        self.know_line(&record);
         let mut lines = self.lines.write();
         if let Some(entry) = lines.get(&record.key) {
-            return (entry.clone(), false);
+            return Some((entry.clone(), false));
         }
+        // Under the lock: whoever gives the pool away looks for its lines after it is not ours any more.
+        let lease = self.pools.lease_of(&PoolRef::new(&record.tenant, &record.pool))?;
         let key = record.key;
         let account = self.config.accounts.get(&record.account).cloned();
         if account.is_none() {
@@ -120,17 +145,31 @@ impl Context {
         }
         // A sender actor serves a few thousand messages a second with ease; more spread the wake-ups.
         let siblings = 1 + record.ceiling / 8_000;
-        let shared = Arc::new(LineShared::new(record, account, self.clock.clone(), &self.config));
+        let shared = Arc::new(LineShared::new(record, account, self.clock.clone(), &self.config, lease));
         let senders =
             (0..siblings).map(|_| SenderCore::new(Arc::clone(&shared), self.senders.clone(), siblings)).collect();
         let entry = LineEntry { shared, senders };
-        let of_account = &mut *self.account_lines.write();
-        let known = of_account.entry(entry.shared.record().account.clone()).or_default();
-        let mut keys: Vec<LineKey> = known.iter().copied().chain([key]).collect();
-        keys.sort_unstable();
-        *known = keys.into();
         lines.insert(key, entry.clone());
-        (entry, true)
+        Some((entry, true))
+    }
+
+    /// Notes whose a line is, also one of another node's: it may have sent what is this one's now.
+    pub(crate) fn know_line(&self, record: &Line) {
+        let is_known = |known: &Arc<[LineKey]>| known.binary_search(&record.key).is_ok();
+        if self.account_lines.read().get(&record.account).is_some_and(is_known) {
+            return;
+        }
+        let of_account = &mut *self.account_lines.write();
+        let known = of_account.entry(record.account.clone()).or_default();
+        let mut keys: Vec<LineKey> = known.iter().copied().chain([record.key]).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        *known = keys.into();
+    }
+
+    /// Forgets a line: its pool is another node's now. Its actor ends when the supervisor is told.
+    pub(crate) fn forget_line(&self, key: LineKey) -> Option<LineEntry> {
+        self.lines.write().remove(&key)
     }
 
     /// The lines of an account, ascending; kept, since every webhook asks for them.
@@ -138,13 +177,20 @@ impl Context {
         self.account_lines.read().get(account).cloned().unwrap_or_default()
     }
 
-    /// Takes over a line's record, or the line itself when it is new. The supervisor follows; what it does may be repeated.
-    pub(crate) fn take_line(&self, record: Line) -> LineEntry {
-        let (entry, new) = self.line_or_new(record.clone());
+    /// Takes over a line's record, or the line itself when it is new. The supervisor follows; what it does may be repeated. `None`: its
+    /// pool is another node's; it is forgotten here.
+    pub(crate) fn take_line(&self, record: Line) -> Option<LineEntry> {
+        if self.pools.lease_of(&PoolRef::new(&record.tenant, &record.pool)).is_none() {
+            if let Some(entry) = self.forget_line(record.key) {
+                entry.shared.drain();
+            }
+            return None;
+        }
+        let (entry, new) = self.line_or_new(record.clone())?;
         if !new {
             entry.shared.set_record(record);
         }
-        entry
+        Some(entry)
     }
 
     /// The lines of a pool, in order of key.

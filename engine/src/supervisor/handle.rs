@@ -13,7 +13,8 @@ use crate::control::{LineStatus, Progress, Runtime};
 use crate::domain::campaign::{Campaign, CampaignState};
 use crate::domain::ids::{CampaignKey, LineKey};
 use crate::domain::line::Line;
-use crate::store::{Entry, EntryResult, StoreResult};
+use crate::nodes::NodesView;
+use crate::store::{Entry, EntryResult, StoreError, StoreResult};
 
 /// Longest wait for an actor to take note of a change; the change is durable by then, and takes effect all the same.
 const NOTICE: Duration = Duration::from_millis(900);
@@ -39,7 +40,11 @@ impl Handle {
 #[async_trait]
 impl Runtime for Handle {
     async fn commit(&self, entries: Vec<Entry>) -> StoreResult<Vec<EntryResult>> {
-        self.context.ledger.commit(entries).await
+        let results = self.context.ledger.commit(entries).await?;
+        if results.contains(&EntryResult::Elsewhere) {
+            return Err(StoreError::Elsewhere("the campaign is another node's".to_owned()));
+        }
+        Ok(results)
     }
 
     fn shut_gate(&self, campaign: CampaignKey) -> Shut {
@@ -57,6 +62,8 @@ impl Runtime for Handle {
         let known = self.context.registry.get(campaign.key);
         let ran = known.is_some_and(|shared| shared.record().state == CampaignState::Running);
         match recovery::adopt(&self.context, campaign.clone()).await {
+            // Its owner hears of it from whoever asked there; this one works on it no more.
+            Err(StoreError::Elsewhere(_)) => return self.campaign_removed(campaign.key).await,
             Ok(shared) => {
                 if let Some(caller) = crate::trace::caller()
                     && campaign.state == CampaignState::Running
@@ -83,9 +90,10 @@ impl Runtime for Handle {
     }
 
     async fn line_changed(&self, line: &Line) {
+        self.context.pools.line_changed(line).await;
         // In force from here on, whatever becomes of the message.
-        let key = self.context.take_line(line.clone()).shared.key;
-        self.tell(|reply| SupervisorMsg::LineChanged(key, Some(reply))).await;
+        self.context.take_line(line.clone());
+        self.tell(|reply| SupervisorMsg::LineChanged(line.key, Some(reply))).await;
     }
 
     fn line_status(&self, line: LineKey) -> LineStatus {
@@ -98,5 +106,9 @@ impl Runtime for Handle {
 
     fn is_draining(&self) -> bool {
         self.context.is_draining()
+    }
+
+    fn nodes(&self) -> Option<NodesView> {
+        self.context.pools.view()
     }
 }

@@ -151,7 +151,8 @@ async fn write_hold(context: &Context, entry: &LineEntry, hold: Option<LineHold>
         };
         match written.await {
             Ok(record) => {
-                context.take_line(record);
+                // Forgotten, if its pool went to another node meanwhile.
+                let _ = context.take_line(record);
                 break;
             }
             Err(StoreError::Version { .. }) => {}

@@ -6,6 +6,7 @@ mod context;
 mod duties;
 mod handle;
 mod holds;
+mod pools;
 mod recovery;
 
 use ractor::RpcReplyPort;
@@ -14,9 +15,11 @@ pub(crate) use actor::SupervisorActor;
 pub(crate) use context::{Context, Plans};
 #[cfg(test)]
 pub(crate) use duties::move_in_time;
+pub(crate) use duties::refresh_tally;
 pub(crate) use handle::Handle;
 #[cfg(test)]
 pub(crate) use holds::release_line;
+pub(crate) use pools::{Departure, arrive, drop_everything, follow_lines, weights};
 pub(crate) use recovery::{heal_settled, recover};
 
 use crate::domain::ids::{CampaignKey, LineKey};

@@ -6,14 +6,15 @@ use std::time::Duration;
 use super::{Context, SupervisorMsg};
 use crate::campaign::shared::CampaignShared;
 use crate::domain::campaign::{Campaign, CampaignState};
-use crate::domain::ids::CampaignKey;
+use crate::domain::ids::{CampaignKey, TenantId};
 use crate::domain::message::Event;
 use crate::domain::stage::Shown;
+use crate::nodes::PoolRef;
 use crate::status::commit_all_around;
 use crate::store::{CampaignFilter, Entry, LineFilter, OpenAttempt, Page, StoreError, StoreResult};
 
 /// Campaigns and attempts read in one page.
-const PAGE: usize = 500;
+pub(super) const PAGE: usize = 500;
 const ATTEMPTS: usize = 4_096;
 
 /// Pause before a campaign that could not be read is read again.
@@ -27,19 +28,20 @@ pub(crate) struct Recovered {
     pub(crate) in_doubt: usize,
 }
 
+/// The campaigns that somebody works on: those going on, and those that have ended and are not settled.
+pub(super) fn unsettled(tenant: Option<&TenantId>) -> [CampaignFilter; 2] {
+    let going = [CampaignState::Scheduled, CampaignState::Running, CampaignState::Paused, CampaignState::Held];
+    let all = CampaignFilter { tenant: tenant.cloned(), ..CampaignFilter::default() };
+    [CampaignFilter { states: going.to_vec(), ..all.clone() }, CampaignFilter { unsettled: true, ..all }]
+}
+
 /// Fills the registry and the lines from the ledger, and marks in doubt what nobody works on any more. Before any actor runs.
 pub(crate) async fn recover(context: &Arc<Context>) -> StoreResult<Recovered> {
     let mut found = Recovered::default();
     for line in context.store.lines(&LineFilter::default()).await? {
-        context.line_or_new(line);
-        found.lines += 1;
+        found.lines += usize::from(context.line_or_new(line).is_some());
     }
-    let going = [CampaignState::Scheduled, CampaignState::Running, CampaignState::Paused, CampaignState::Held];
-    let filters = [
-        CampaignFilter { states: going.to_vec(), ..CampaignFilter::default() },
-        CampaignFilter { unsettled: true, ..CampaignFilter::default() },
-    ];
-    for filter in filters {
+    for filter in unsettled(None) {
         let mut page = Page { size: PAGE, after: None };
         loop {
             let listed = context.store.list_campaigns(&filter, page.clone()).await?;
@@ -55,16 +57,27 @@ pub(crate) async fn recover(context: &Arc<Context>) -> StoreResult<Recovered> {
 }
 
 async fn recover_campaign(context: &Arc<Context>, record: Campaign) -> StoreResult<usize> {
+    let in_doubt = doubt_open(context, &record, |_| false).await?;
+    adopt(context, record).await?;
+    Ok(in_doubt)
+}
+
+/// Marks in doubt what nobody works on any more, but for those of which somebody still tells the outcome. How many they were.
+pub(super) async fn doubt_open(
+    context: &Context,
+    record: &Campaign,
+    is_told: impl Fn(&Entry) -> bool,
+) -> StoreResult<usize> {
     let (mut from, mut in_doubt) = (0, 0);
-    while let Some((entries, next)) = doubts(context, &record, from).await? {
+    while let Some((mut entries, next)) = doubts(context, record, from).await? {
         from = next;
+        entries.retain(|entry| !is_told(entry));
         in_doubt += entries.len();
         commit_all_around(&context.store, &entries).await?;
     }
     if in_doubt > 0 {
-        tracing::warn!(campaign = %record.id, in_doubt, "attempts were in flight when the engine last stopped: they are in doubt");
+        tracing::warn!(campaign = %record.id, in_doubt, "attempts were in flight when their engine stopped: they are in doubt");
     }
-    adopt(context, record).await?;
     Ok(in_doubt)
 }
 
@@ -119,14 +132,15 @@ pub(super) async fn reopen_if_waiting(context: &Context, key: CampaignKey) -> St
 /// Looks at the campaigns that are settled, which nothing else does: messages may wait in one since the engine stopped between a
 /// decision to send again and the record that puts the campaign back to work, or an attempt may stand without an outcome.
 /// Beside the actors; what it finds it hands to them.
-pub(crate) async fn heal_settled(context: &Arc<Context>) -> StoreResult<()> {
+pub(crate) async fn heal_settled(context: &Arc<Context>, tenant: Option<&TenantId>) -> StoreResult<()> {
     let ended = CampaignState::ALL.into_iter().filter(|state| state.is_ended()).collect();
-    let filter = CampaignFilter { states: ended, ..CampaignFilter::default() };
+    let filter = CampaignFilter { states: ended, tenant: tenant.cloned(), ..CampaignFilter::default() };
     let mut page = Page { size: PAGE, after: None };
     loop {
         let listed = context.store.list_campaigns(&filter, page).await?;
         for (record, tally) in listed.items {
-            if record.settled_at.is_none() || context.registry.get(record.key).is_some() {
+            let is_mine = context.pools.lease_of(&PoolRef::new(&record.tenant, &record.pool)).is_some();
+            if record.settled_at.is_none() || !is_mine || context.registry.get(record.key).is_some() {
                 continue;
             }
             if tally.open > 0 {
@@ -165,6 +179,7 @@ pub(super) fn adopt_later(context: &Arc<Context>, key: CampaignKey) {
             match adopted.await {
                 Ok(_) => return context.cast(SupervisorMsg::CampaignChanged(key, None)),
                 Err(StoreError::Unavailable(_)) => {}
+                Err(StoreError::Elsewhere(_)) => return,
                 Err(error) => {
                     // Deleted, or damaged: the next start says so too.
                     return tracing::error!(campaign = %key, %error, "a campaign could not be taken over by the actors");
@@ -176,11 +191,21 @@ pub(super) fn adopt_later(context: &Arc<Context>, key: CampaignKey) {
 
 /// Puts a campaign into the registry, with its tally and the kind of its pool.
 pub(crate) async fn adopt(context: &Context, record: Campaign) -> StoreResult<Arc<CampaignShared>> {
+    let of = PoolRef::new(&record.tenant, &record.pool);
+    if context.pools.lease_of(&of).is_none() {
+        return Err(StoreError::Elsewhere(format!("pool {of} is another node's")));
+    }
     if let Some(shared) = context.registry.update(&record, context.clock.mono()) {
         return Ok(shared);
     }
     let pool = context.store.pool(&record.tenant, &record.pool).await?;
     let counts = context.store.tally(record.key).await?;
     let shared = CampaignShared::new(record, pool.kind, counts.tally, counts.revision, context.clock.wall());
-    Ok(context.registry.insert(shared, context.clock.mono()))
+    let shared = context.registry.insert(shared, context.clock.mono());
+    // Given away meanwhile: whoever did looked for its campaigns before this one was there.
+    if context.pools.lease_of(&of).is_none() {
+        context.registry.remove(shared.key);
+        return Err(StoreError::Elsewhere(format!("pool {of} is another node's")));
+    }
+    Ok(shared)
 }

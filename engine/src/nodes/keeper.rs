@@ -1,0 +1,390 @@
+//! The keeper of a node's pools: looks at the ledger, decides by `plan`, and moves pools into the engine and out of it.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::{Acquire, Release};
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::sync::Mutex;
+
+use super::plan::{self, Me};
+use super::{NodeSeen, Ownership, PoolRef, Snapshot, Table, Taken};
+use crate::domain::time::Mono;
+use crate::metrics as names;
+use crate::store::{StoreError, StoreResult};
+use crate::supervisor::{Context, Departure, arrive, drop_everything, follow_lines, heal_settled, weights};
+
+/// While a pool is on its way to this node, it looks so often; at most as long as a gift takes to come.
+const LOOK_OFTEN: Duration = Duration::from_millis(20);
+const COMES_WITHIN: Duration = Duration::from_secs(10);
+
+/// A pool that lies so long although its taker is there is taken by whoever sees it.
+const LEFT_LYING: Duration = Duration::from_secs(3);
+
+/// A pool that was made and that nobody takes for so long is anybody's.
+const UNCLAIMED: Duration = Duration::from_secs(1);
+
+/// Pools that are given away together.
+const TOGETHER: usize = 16;
+
+/// Pause before a gift whose outcome nobody knows is asked for again.
+const ASK_AGAIN: Duration = Duration::from_millis(100);
+
+/// Keeps a node's pools.
+pub(crate) struct Keeper {
+    context: Arc<Context>,
+    table: Arc<Table>,
+    draining: AtomicBool,
+    /// One round at a time.
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Taken, and not yet loaded.
+    arriving: Vec<Taken>,
+    /// Since when each free pool has been lying.
+    lying: HashMap<PoolRef, Mono>,
+    /// When each pool that comes here was announced.
+    coming: HashMap<PoolRef, Mono>,
+    /// The generation whose lines are known.
+    lines_of: Option<u64>,
+    /// Pools with lines that nobody ever took, and since when they are known.
+    unclaimed: HashMap<PoolRef, Mono>,
+    moved_at: Option<Mono>,
+    /// The term was lost, and all that belonged to it is dropped.
+    is_dropped: bool,
+}
+
+impl Keeper {
+    pub(crate) fn new(context: Arc<Context>, table: Arc<Table>) -> Arc<Self> {
+        Arc::new(Self { context, table, draining: AtomicBool::new(false), state: Mutex::default() })
+    }
+
+    fn ownership(&self) -> &Arc<dyn Ownership> {
+        self.table.ownership()
+    }
+
+    fn now(&self) -> Mono {
+        self.context.clock.mono()
+    }
+
+    /// Looks and acts until the engine ends.
+    pub(crate) async fn run(self: Arc<Self>) {
+        loop {
+            let this = Arc::clone(&self);
+            // In a task of its own: a panic in one round does not end all of them.
+            let round = tokio::spawn(async move { this.round().await }).await;
+            let often = match round {
+                Ok(Ok(often)) => often,
+                Ok(Err(error)) => {
+                    tracing::warn!(%error, "who owns what could not be looked at; trying again");
+                    false
+                }
+                Err(error) => {
+                    tracing::error!(%error, "a round of the keeper of pools failed");
+                    false
+                }
+            };
+            let pause = if often { LOOK_OFTEN } else { self.context.config.nodes.poll };
+            let _ = tokio::time::timeout(pause, self.table.changed.notified()).await;
+        }
+    }
+
+    /// One round: true when the next should come soon.
+    pub(crate) async fn round(&self) -> StoreResult<bool> {
+        let state = &mut *self.state.lock().await;
+        if self.ownership().is_lost() {
+            return self.come_back(state).await.map(|()| true);
+        }
+        self.look().await?;
+        if self.end_dead().await? {
+            self.look().await?;
+        }
+        self.follow(state).await?;
+        self.take(state).await?;
+        self.load(state).await?;
+        if !self.draining.load(Acquire) {
+            self.balance(state).await?;
+        }
+        self.publish();
+        Ok(self.expects(state))
+    }
+
+    async fn look(&self) -> StoreResult<()> {
+        let snapshot = self.ownership().look().await?;
+        self.table.set_snapshot(snapshot);
+        Ok(())
+    }
+
+    fn me<'s>(&'s self, epoch: u64) -> Me<'s> {
+        Me { name: self.ownership().name(), epoch, draining: self.draining.load(Acquire) }
+    }
+
+    /// Ends the terms of nodes whose leases are over; true: some were.
+    async fn end_dead(&self) -> StoreResult<bool> {
+        let (snapshot, now) = (self.table.snapshot(), self.now());
+        let dead: Vec<(String, NodeSeen)> = {
+            let watch = self.table.watch.lock();
+            let dead = plan::dead(&snapshot, self.me(0), |name| watch.is_over(name, now));
+            dead.into_iter().filter_map(|name| Some((name.to_owned(), snapshot.nodes.get(name)?.clone()))).collect()
+        };
+        for (name, seen) in &dead {
+            if self.ownership().depose(name, seen).await? {
+                tracing::warn!(node = name, epoch = seen.epoch, "the node's lease is over: its pools are taken over");
+                metrics::counter!(names::NODES_DEPOSED).increment(1);
+            }
+        }
+        Ok(!dead.is_empty())
+    }
+
+    /// Takes what is this node's to take.
+    async fn take(&self, state: &mut State) -> StoreResult<()> {
+        let (snapshot, now) = (self.table.snapshot(), self.now());
+        let (epoch, _) = self.ownership().term();
+        let me = self.me(epoch);
+        let free: BTreeSet<&PoolRef> = snapshot.pools.keys().filter(|p| snapshot.owner_of(p).is_none()).collect();
+        state.lying.retain(|pool, _| free.contains(pool));
+        for pool in free {
+            state.lying.entry(pool.clone()).or_insert(now);
+        }
+        let has_waited = |pool: &PoolRef| state.lying.get(pool).is_some_and(|since| now.since(*since) >= LEFT_LYING);
+        let mut pools = Vec::new();
+        for pool in plan::to_take(&snapshot, me, &self.table.wanted(), has_waited) {
+            if snapshot.pools.contains_key(&pool) || self.exists(&pool).await? {
+                pools.push(pool);
+            }
+        }
+        // The ledger says that they are this node's, and it never heard that it took them.
+        let arriving: BTreeSet<PoolRef> = state.arriving.iter().map(|taken| taken.pool.clone()).collect();
+        let unheard = |pool: &&PoolRef| !me.draining && !self.table.holds(pool) && !arriving.contains(*pool);
+        for pool in plan::mine(&snapshot, me).filter(unheard) {
+            tracing::info!(%pool, "the pool is this node's by the ledger, and was not here");
+            self.ownership().recall(pool).await;
+            self.arrives(state, Taken { pool: pool.clone(), handed: None });
+        }
+        if pools.is_empty() {
+            return Ok(());
+        }
+        let Some(taken) = self.ownership().take(&snapshot, &pools).await? else {
+            // Somebody was faster: the next look says who has them.
+            self.table.changed.notify_one();
+            return Ok(());
+        };
+        for taken in taken {
+            let had = snapshot.pools.get(&taken.pool);
+            let (from, clean) = (had.map(|seen| seen.node.clone()), taken.handed.is_some());
+            tracing::info!(pool = %taken.pool, from, clean, "the pool is this node's");
+            let how = match (&from, clean) {
+                (None, _) => "first",
+                (Some(_), true) => "handed_over",
+                (Some(_), false) => "taken_over",
+            };
+            metrics::counter!(names::POOLS_TAKEN, "how" => how).increment(1);
+            self.arrives(state, taken);
+        }
+        self.look().await
+    }
+
+    fn arrives(&self, state: &mut State, taken: Taken) {
+        self.table.hold([taken.pool.clone()]);
+        state.arriving.push(taken);
+    }
+
+    async fn exists(&self, pool: &PoolRef) -> StoreResult<bool> {
+        match self.context.store.pool(&pool.tenant, &pool.pool).await {
+            Ok(_) => Ok(true),
+            Err(StoreError::NotFound(_)) => {
+                self.table.forget_wanted(pool);
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Loads what was taken; what fails is tried again in the next round.
+    async fn load(&self, state: &mut State) -> StoreResult<()> {
+        if state.arriving.is_empty() {
+            return Ok(());
+        }
+        arrive(&self.context, self.ownership(), &state.arriving).await?;
+        let pools: Vec<PoolRef> = state.arriving.drain(..).map(|taken| taken.pool).collect();
+        self.table.serve(&pools);
+        let tenants: BTreeSet<_> = pools.into_iter().map(|pool| pool.tenant).collect();
+        let context = Arc::clone(&self.context);
+        tokio::spawn(async move {
+            for tenant in tenants {
+                if let Err(error) = heal_settled(&context, Some(&tenant)).await {
+                    tracing::warn!(%tenant, %error, "settled campaigns of pools that came could not be looked at");
+                }
+            }
+        });
+        Ok(())
+    }
+
+    /// Follows changes of lines, and forgets pools that the ledger gave to somebody else.
+    async fn follow(&self, state: &mut State) -> StoreResult<()> {
+        let snapshot = self.table.snapshot();
+        let (name, now) = (self.ownership().name(), self.now());
+        if state.lines_of != Some(snapshot.generation) {
+            for pool in follow_lines(&self.context).await? {
+                if !snapshot.pools.contains_key(&pool) {
+                    // Found at the start: it has been there for long. Else whoever made it is about to take it.
+                    let since = if state.lines_of.is_none() { now - UNCLAIMED } else { now };
+                    state.unclaimed.entry(pool).or_insert(since);
+                }
+            }
+            state.lines_of = Some(snapshot.generation);
+        }
+        state.unclaimed.retain(|pool, _| !snapshot.pools.contains_key(pool));
+        for (pool, _) in state.unclaimed.iter().filter(|(_, since)| now.since(**since) >= UNCLAIMED) {
+            self.table.want(pool.clone());
+        }
+        let coming = |pool: &PoolRef| {
+            snapshot.pools.get(pool).is_some_and(|seen| seen.to.as_deref() == Some(name) && seen.node != name)
+        };
+        state.coming.retain(|pool, _| coming(pool));
+        for pool in snapshot.pools.keys().filter(|pool| coming(pool)) {
+            state.coming.entry(pool.clone()).or_insert(now);
+        }
+        Ok(())
+    }
+
+    /// Whether a pool is on its way here.
+    fn expects(&self, state: &State) -> bool {
+        let now = self.now();
+        state.coming.values().any(|since| now.since(*since) < COMES_WITHIN)
+    }
+
+    /// Gives away what another should have.
+    async fn balance(&self, state: &mut State) -> StoreResult<()> {
+        let now = self.now();
+        let pause = self.context.config.nodes.rebalance_pause;
+        if state.moved_at.is_some_and(|at| now.since(at) < pause) || !state.arriving.is_empty() {
+            return Ok(());
+        }
+        let (epoch, _) = self.ownership().term();
+        let gifts = plan::to_give(&self.table.snapshot(), self.me(epoch), &weights(&self.context, self.table.held()));
+        for (to, pools) in gifts {
+            state.moved_at = Some(now);
+            tracing::info!(to, pools = pools.len(), "pools move for balance");
+            self.give(&to, pools).await?;
+        }
+        Ok(())
+    }
+
+    /// Announces pools, waits until their taker looks often, and gives them.
+    async fn give(&self, to: &str, pools: Vec<PoolRef>) -> StoreResult<()> {
+        if !self.ownership().announce(&self.table.snapshot(), &pools, to).await? {
+            return Ok(());
+        }
+        // One look of the taker.
+        tokio::time::sleep(self.context.config.nodes.poll + LOOK_OFTEN).await;
+        for some in pools.chunks(TOGETHER) {
+            self.give_now(to, some.to_vec()).await;
+        }
+        self.look().await
+    }
+
+    /// Shuts the gates of some pools, and gives them. Until it is known that they went, or that this node's term is over.
+    async fn give_now(&self, to: &str, pools: Vec<PoolRef>) {
+        self.table.drop_pools(&pools);
+        let departure = Departure::begin(&self.context, pools);
+        departure.settle(&self.context, self.context.config.nodes.hand_over_wait).await;
+        let along = departure.along();
+        while let Err(error) = self.ownership().give(along.clone(), to).await {
+            tracing::warn!(to, %error, "pools could not be given away; trying again");
+            if self.ownership().is_lost() {
+                break;
+            }
+            tokio::time::sleep(ASK_AGAIN).await;
+        }
+        metrics::counter!(names::POOLS_GIVEN).increment(along.len() as u64);
+        departure.forget(&self.context);
+    }
+
+    /// This node's term was ended by another: nothing of it is its own any more, and it begins anew.
+    async fn come_back(&self, state: &mut State) -> StoreResult<()> {
+        if !state.is_dropped {
+            let held = self.table.held();
+            tracing::error!(
+                pools = held.len(),
+                "another node ended this one's term: it drops everything and begins anew"
+            );
+            metrics::counter!(names::TERMS_LOST).increment(1);
+            self.table.drop_pools(&held);
+            drop_everything(&self.context);
+            *state = State { is_dropped: true, ..State::default() };
+        }
+        self.ownership().rejoin().await?;
+        state.is_dropped = false;
+        Ok(())
+    }
+
+    /// What the next renewal and the metrics say.
+    fn publish(&self) {
+        let held = self.table.held();
+        let load = weights(&self.context, held).values().sum();
+        self.ownership().publish(load, self.draining.load(Acquire));
+        #[allow(clippy::cast_precision_loss)] // counts and milliseconds stay far below 2^52
+        {
+            metrics::gauge!(names::POOLS_OWNED).set(self.table.held_count() as f64);
+            metrics::gauge!(names::CLOCK_SKEW).set(self.table.farthest_skew() as f64 / 1_000.0);
+        }
+    }
+
+    /// Gives everything away, as long as somebody is there to take it and the time lasts. True: nothing is left.
+    pub(crate) async fn drain(&self, most: Duration) -> bool {
+        self.draining.store(true, Release);
+        let drained = async {
+            let state = &mut *self.state.lock().await;
+            self.publish();
+            if let Err(error) = self.ownership().announce_myself().await {
+                tracing::warn!(%error, "the others do not hear yet that this node drains");
+            }
+            // What was taken a moment ago goes, too.
+            state.arriving.clear();
+            while !self.table.held().is_empty() && !self.ownership().is_lost() {
+                self.look().await?;
+                let (epoch, _) = self.ownership().term();
+                let snapshot = self.table.snapshot();
+                let gifts = plan::to_give(&snapshot, self.me(epoch), &weights(&self.context, self.table.held()));
+                if gifts.is_empty() {
+                    tracing::warn!("no other node is there to take the pools");
+                    return Ok(());
+                }
+                self.give_all(&snapshot, gifts).await?;
+            }
+            Ok::<(), StoreError>(())
+        };
+        match tokio::time::timeout(most, drained).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "pools could not be given away: they are taken over"),
+            Err(_) => tracing::warn!("not all pools could be given away in time: the rest is taken over"),
+        }
+        self.table.held().is_empty()
+    }
+
+    /// Announces all, waits once, and gives them group by group, the groups of different takers beside each other.
+    async fn give_all(&self, snapshot: &Snapshot, gifts: Vec<plan::Gift>) -> StoreResult<()> {
+        let mut snapshot = snapshot.clone();
+        for (to, pools) in &gifts {
+            if !self.ownership().announce(&snapshot, pools, to).await? {
+                // Somebody came between: looked at anew.
+                return Ok(());
+            }
+            self.look().await?;
+            snapshot = Snapshot::clone(&self.table.snapshot());
+        }
+        tokio::time::sleep(self.context.config.nodes.poll + LOOK_OFTEN).await;
+        join_all(gifts.into_iter().map(async |(to, pools)| {
+            for some in pools.chunks(TOGETHER) {
+                self.give_now(&to, some.to_vec()).await;
+            }
+        }))
+        .await;
+        Ok(())
+    }
+}
