@@ -19,7 +19,7 @@ use sluice_engine::domain::time::Clock;
 use sluice_engine::provider::{self, Credentials};
 use sluice_engine::store::Store;
 use sluice_engine::store::embedded::{self, EmbeddedConfig, EmbeddedStore};
-use sluice_engine::store::scylla::{self, ScyllaStore};
+use sluice_engine::store::scylla::{self, NodeConfig, ScyllaStore};
 use sluice_engine::trace::TraceConfig;
 use sluice_engine::{Engine, Stopped};
 use tokio_util::sync::CancellationToken;
@@ -109,7 +109,7 @@ pub async fn run(config: Config, options: ServeOptions) -> anyhow::Result<ExitCo
         limits: GrpcLimits::from(&config.grpc),
         info: ServerInfo {
             version: env!("CARGO_PKG_VERSION"),
-            node_id: "local".to_owned(),
+            node_id: config.nodes.name.clone().unwrap_or_else(|| "local".to_owned()),
             store_kind: match config.store.kind {
                 StoreKind::Embedded => "embedded",
                 StoreKind::Scylla => "scylla",
@@ -193,7 +193,13 @@ fn print_addresses(listeners: &Listeners) -> anyhow::Result<()> {
 
 async fn open_store(config: &Config, clock: &Clock) -> anyhow::Result<Arc<dyn Store>> {
     if config.store.kind == StoreKind::Scylla {
-        return Ok(ScyllaStore::open(config.store.scylla.config.clone(), clock.clone()).await?);
+        let mut scylla = config.store.scylla.config.clone();
+        scylla.node = config.nodes.name.clone().map(|name| NodeConfig {
+            name,
+            address: config.nodes.advertise.clone().unwrap_or_default(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        });
+        return Ok(ScyllaStore::open(scylla, clock.clone()).await?);
     }
     let embedded = EmbeddedConfig {
         cache_mib: u32::try_from(config.store.cache_mib).unwrap_or(u32::MAX),
@@ -269,6 +275,7 @@ pub fn engine_config(config: &Config) -> anyhow::Result<EngineConfig> {
         campaign_series_max: config.metrics.campaigns_max,
         drift_pause: config.metrics.drift_pause,
         drift_recipients_max: config.metrics.drift_recipients_max as u64,
+        nodes: config.nodes.engine,
         ..EngineConfig::default()
     };
     for account in &config.accounts {

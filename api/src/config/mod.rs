@@ -9,6 +9,7 @@
 mod accounts;
 mod auth;
 mod context;
+mod nodes;
 mod reader;
 mod report;
 mod secret;
@@ -26,6 +27,7 @@ use sluice_engine::webhook::twilio::PublicUrl;
 use toml::de::DeTable;
 
 pub use accounts::{Account, MetaAccount, ProviderAccount, TwilioAccount};
+pub use nodes::Nodes;
 pub use report::{Kind, Place, Problem, Report};
 pub use secret::Secret;
 pub use sections::{
@@ -56,6 +58,8 @@ pub struct Config {
     pub tls: Tls,
     /// Where the ledger is.
     pub store: Store,
+    /// This server among others.
+    pub nodes: Nodes,
     /// Who may call.
     pub auth: AuthConfig,
     /// Limits of the gRPC front.
@@ -138,12 +142,19 @@ fn read(text: &str, base: &Path, environment: &BTreeMap<String, String>) -> (Con
 
 impl Config {
     fn read(root: &mut Section<'_, '_>) -> Self {
+        let data_dir = root.path_or("data_dir", "sluice-data");
+        let public_base_url = root.text("public_base_url");
+        let listen = root.section("listen", Listen::read);
+        let tls = root.section("tls", Tls::read);
+        let store = root.section("store", Store::read);
+        let (shares, lease) = (store.kind == StoreKind::Scylla, store.scylla.config.lease);
         let config = Self {
-            data_dir: root.path_or("data_dir", "sluice-data"),
-            public_base_url: root.text("public_base_url"),
-            listen: root.section("listen", Listen::read),
-            tls: root.section("tls", Tls::read),
-            store: root.section("store", Store::read),
+            data_dir,
+            public_base_url,
+            listen,
+            tls,
+            store,
+            nodes: root.section("nodes", |s| Nodes::read(s, shares, lease)),
             auth: root.section("auth", auth::read),
             grpc: root.section("grpc", Grpc::read),
             webhooks: root.section("webhooks", Webhooks::read),
