@@ -14,7 +14,6 @@ use super::error::closed;
 use super::hot::Hot;
 use super::place::{Answer, Call, Place};
 use super::segment::{BatchLimits, Segment};
-use super::summary::Summary;
 use super::{hand_over, lines};
 use crate::domain::ids::{CampaignKey, LineKey, MessageKey};
 use crate::domain::message::Event;
@@ -173,9 +172,9 @@ impl Cache {
         self.make_room();
         let mut segment = Segment::load(&self.cql, hot, number).await?;
         let known = hot.segment(number);
-        // Where none was open when the campaign was taken over, one of another term appeared since: nobody sends it.
-        let any_open = known.as_ref().is_none_or(Summary::has_open);
-        segment.judge_foreign(|_| any_open);
+        let is_void = hot.knows_none_open(number);
+        segment.judge_foreign(|_| !is_void);
+        hot.read_from_rows(number);
         if known.as_ref() != Some(&segment.summary) {
             tracing::warn!(
                 campaign = hot.key.0,

@@ -9,6 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::campaigns::Stored;
+use super::owned::elsewhere;
 use super::owner::Owner;
 use super::{
     ScyllaStore, campaigns, hot, imports, lines, mend, messages, parked, removal, seal, summary, templates, window,
@@ -21,7 +22,7 @@ use crate::domain::line::{Line, Pool};
 use crate::domain::stage::End;
 use crate::domain::tally::Tally;
 use crate::domain::time::UnixMillis;
-use crate::nodes::{Lease, Ownership};
+use crate::nodes::{Lease, Ownership, PoolRef};
 use crate::store::*;
 
 impl ScyllaStore {
@@ -36,6 +37,17 @@ impl ScyllaStore {
         }
         let segments = hot::read_summaries(&self.cql, stored).await?;
         Ok(summary::ended(&summary::sum(segments.values()).0, campaign.end))
+    }
+
+    /// Fails where a campaign's pool is another node's, for all that this one can know.
+    fn expect_owner(&self, campaign: &Campaign) -> StoreResult<()> {
+        let pool = PoolRef::new(&campaign.tenant, &campaign.pool);
+        let owned = &self.cql.owned;
+        if owned.is_alone() || owned.has(&pool) && self.cql.stamps.are_allowed() {
+            Ok(())
+        } else {
+            Err(elsewhere(&pool))
+        }
     }
 
     async fn recorded(&self, campaign: CampaignKey) -> StoreResult<Campaign> {
@@ -88,7 +100,10 @@ impl Store for ScyllaStore {
         if let Some(hot) = &hot {
             hot.expect_ours(&self.cql)?;
         }
+        self.expect_owner(&stored)?;
         let updated = campaigns::update(&self.cql, &campaign, None).await?.record;
+        // Decided while somebody else took over: it stands, and the new owner hears of it when it is asked for there.
+        self.expect_owner(&stored)?;
         if stored.pool != updated.pool {
             // Its list goes on where the other pool is worked on.
             self.cache.forget(campaign.key);
@@ -235,6 +250,7 @@ impl Store for ScyllaStore {
         hot.expect_ours(&self.cql)?;
         match campaigns::update(&self.cql, &campaign, Some(end)).await {
             Ok(ended) => {
+                self.expect_owner(&ended.record)?;
                 hot.set_head(&ended);
                 Ok((ended.record, hot.counts(&self.cache.revision).tally))
             }

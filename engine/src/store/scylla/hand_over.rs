@@ -139,6 +139,7 @@ pub(super) async fn read(cql: &Cql, pool: &PoolRef, token: i64) -> StoreResult<O
 /// stay; dropped later, nothing is written to them until it is known.
 pub(super) struct Leaving<'c> {
     cache: &'c Arc<Cache>,
+    pools: Vec<PoolRef>,
     hots: Vec<Arc<Hot>>,
     /// It is asked for in the ledger: nobody knows whether they stay.
     asked: bool,
@@ -147,9 +148,11 @@ pub(super) struct Leaving<'c> {
 impl<'c> Leaving<'c> {
     /// Stops all writing to these pools, waits until what was under way is known, and adds what is in flight to what goes along.
     pub(super) async fn begin(cache: &'c Arc<Cache>, pools: &mut [(PoolRef, HandOver)]) -> StoreResult<Self> {
+        pools.iter().for_each(|(pool, _)| cache.cql.owned.begin_leaving(pool));
         let hots: Vec<Arc<Hot>> = pools.iter().flat_map(|(pool, _)| cache.of_pool(pool)).collect();
         hots.iter().for_each(|hot| cache.cql.owned.begin_passing(hot.key));
-        let this = Self { cache, hots, asked: false };
+        let names = pools.iter().map(|(pool, _)| pool.clone()).collect();
+        let this = Self { cache, pools: names, hots, asked: false };
         let begun = cache.cql.clock.mono();
         for hot in &this.hots {
             while !cache.is_idle(hot.key) {
@@ -192,8 +195,11 @@ impl<'c> Leaving<'c> {
     }
 
     /// They are another node's now.
-    pub(super) fn went(self, pools: &[(PoolRef, HandOver)]) {
-        pools.iter().for_each(|(pool, _)| self.cache.cql.owned.remove(pool));
+    pub(super) fn went(self) {
+        for pool in &self.pools {
+            self.cache.cql.owned.remove(pool);
+            self.cache.cql.owned.end_leaving(pool);
+        }
         for hot in &self.hots {
             self.cache.forget(hot.key);
             let now = self.cache.cql.clock.mono();
@@ -205,6 +211,7 @@ impl<'c> Leaving<'c> {
 impl Drop for Leaving<'_> {
     fn drop(&mut self) {
         if !self.asked {
+            self.pools.iter().for_each(|pool| self.cache.cql.owned.end_leaving(pool));
             for hot in &self.hots {
                 hot.set_gone(false);
                 self.cache.cql.owned.end_passing(hot.key, Passage::Stayed, self.cache.cql.clock.mono());

@@ -1,6 +1,6 @@
 //! A campaign that is being worked on: its head, and the counts of all its segments.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
@@ -61,6 +61,8 @@ pub(super) struct Hot {
     pub(super) pool: PoolRef,
     /// When it was read, in changes of what is ours.
     pub(super) as_of: u64,
+    /// The epoch of the term in which it was read: nothing that follows from it is written in another.
+    pub(super) term: u64,
     /// It was given away.
     gone: AtomicBool,
     /// Shared by batches, taken alone by whatever changes the head: none of them overlap.
@@ -72,6 +74,8 @@ pub(super) struct Hot {
     stale: AtomicBool,
     head: Mutex<Head>,
     segments: Mutex<BTreeMap<u32, Summary>>,
+    /// Segments whose rows were read in this term.
+    from_rows: Mutex<BTreeSet<u32>>,
     /// Lines that are known to have been used.
     pub(super) lines: Mutex<Vec<LineKey>>,
     /// Ids of its imports by number, as far as they are known; they never change.
@@ -81,13 +85,14 @@ pub(super) struct Hot {
 impl Hot {
     /// Reads the head and all counts.
     pub(super) async fn load(cql: &Cql, key: CampaignKey) -> StoreResult<Self> {
-        let as_of = cql.owned.changes();
+        let (term, as_of) = (cql.stamps.epoch(), cql.owned.changes());
         let campaign = campaigns::stored(cql, key).await?;
         let this = Self {
             key,
             tenant: campaign.record.tenant.clone(),
             pool: PoolRef::new(&campaign.record.tenant, &campaign.record.pool),
             as_of,
+            term,
             gone: AtomicBool::new(false),
             gate: tokio::sync::RwLock::default(),
             list: tokio::sync::Mutex::default(),
@@ -95,6 +100,7 @@ impl Hot {
             stale: AtomicBool::new(false),
             head: Mutex::new(Head::from(&campaign)),
             segments: Mutex::default(),
+            from_rows: Mutex::default(),
             lines: Mutex::default(),
             imports: Mutex::default(),
         };
@@ -115,14 +121,12 @@ impl Hot {
         self.gone.store(gone, Release);
     }
 
-    /// Its pool was given away.
-    pub(super) fn is_gone(&self) -> bool {
-        self.gone.load(Acquire)
-    }
-
-    /// Fails where its pool is another node's. With its list or its gate held.
+    /// Fails where its pool is another node's, or about to be. With its list or its gate held.
     pub(super) fn expect_ours(&self, cql: &Cql) -> StoreResult<()> {
-        if self.is_gone() { Err(elsewhere(&self.pool)) } else { cql.owned.expect(&self.pool) }
+        if self.gone.load(Acquire) || self.term != cql.stamps.epoch() {
+            return Err(elsewhere(&self.pool));
+        }
+        cql.owned.expect(&self.pool, self.key)
     }
 
     /// Its list is being sealed and takes no more recipients.
@@ -181,6 +185,18 @@ impl Hot {
     /// One segment's counts; `None`: it has no recipients.
     pub(super) fn segment(&self, number: u32) -> Option<Summary> {
         self.segments.lock().get(&number).cloned()
+    }
+
+    /// A segment's rows were read in this term.
+    pub(super) fn read_from_rows(&self, number: u32) {
+        self.from_rows.lock().insert(number);
+    }
+
+    /// Whether it is certain that no attempt of a former owner was open in a segment when its campaign was taken over, and none is now:
+    /// an intent of another term that shows up was never acknowledged. By its rows alone: its counts, read at another moment, may be of a
+    /// batch whose rows the next read misses.
+    pub(super) fn knows_none_open(&self, number: u32) -> bool {
+        self.from_rows.lock().contains(&number) && self.segment(number).is_some_and(|summary| !summary.has_open())
     }
 
     /// Numbers of the segments from one on that pass.

@@ -126,11 +126,15 @@ async fn append_in_turn(cache: &Cache, hot: &Hot, chunk: &ImportChunk) -> StoreR
     let end_seq = rules::end_behind(campaign.next_seq, chunk, PLACES_MAX)?;
     write_recipients(cache, hot, chunk, campaign.next_seq, import.number).await?;
     let refused = refused_units(cql, chunk.campaign, campaign.refused, &chunk.refused);
-    stream::iter(refused).map(|unit| cql.write_unit(unit)).buffer_unordered(WRITES).try_collect::<()>().await?;
+    stream::iter(refused)
+        .map(|unit| cql.write_unit_in(hot.term, unit))
+        .buffer_unordered(WRITES)
+        .try_collect::<()>()
+        .await?;
     let stored = rules::stored_with(&import.record, chunk);
     let (good, bad) = (chunk.recipients.len() as u64, chunk.refused.len() as u64);
     let list = (campaign.recipients + good, campaign.refused + bad, end_seq);
-    let written = cql.write_unit(list_unit(cql, chunk, &import, &stored, list)).await;
+    let written = cql.write_unit_in(hot.term, list_unit(cql, chunk, &import, &stored, list)).await;
     match campaigns::stored(cql, chunk.campaign).await {
         Ok(now) => hot.set_head(&now),
         // What is held may be older than what is stored.
@@ -182,7 +186,7 @@ async fn write_recipients(
             unit.push(&cql.st.write_recipient, values);
         }
     }
-    stream::iter(units).map(|unit| cql.write_unit(unit)).buffer_unordered(WRITES).try_collect::<()>().await
+    stream::iter(units).map(|unit| cql.write_unit_in(hot.term, unit)).buffer_unordered(WRITES).try_collect::<()>().await
 }
 
 /// Refused rows as batches; `from`: how many the campaign has already.

@@ -35,17 +35,17 @@ async fn mend_segment(cache: &Cache, hot: &Hot, number: u32) -> StoreResult<u64>
     let mut held = cache.between_batches(&place).await?;
     let _shared = hot.gate.read().await;
     hot.expect_ours(cql)?;
-    let epoch = cql.stamps.epoch();
     let mut segment = Segment::load(cql, hot, number).await?;
     let known = hot.segment(number);
     match held.as_ref() {
         Some(before) => segment
             .judge_foreign(|seq| before.message(seq).is_some_and(|message| message.phase() == Some(Phase::InFlight))),
         None => {
-            let any_open = known.as_ref().is_none_or(Summary::has_open);
-            segment.judge_foreign(|_| any_open);
+            let is_void = hot.knows_none_open(number);
+            segment.judge_foreign(|_| !is_void);
         }
     }
+    hot.read_from_rows(number);
     let row: Option<SummaryRow> = cql.row(&cql.st.segment_tally, hot.partition(number)).await?;
     let kept = match row {
         Some((_, Some(tally), failures)) => {
@@ -78,7 +78,7 @@ async fn mend_segment(cache: &Cache, hot: &Hot, number: u32) -> StoreResult<u64>
         };
         // What is held from here on is only what is known to be written.
         *held = None;
-        cql.write_unit_in(epoch, unit).await?;
+        cql.write_unit_in(hot.term, unit).await?;
         segment.publish(change, &mut place.unclaimed.lock());
         hot.publish(number, &segment.summary, &cache.revision);
         if !more {

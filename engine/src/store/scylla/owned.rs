@@ -1,6 +1,6 @@
 //! What this process may write to: everything, where it shares the keyspace with nobody; else the campaigns of its pools.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{AcqRel, Acquire};
 use std::time::Duration;
@@ -43,6 +43,8 @@ pub(super) struct Owned {
     /// Our pools, each with the number of the change that made it ours.
     pools: RwLock<HashMap<PoolRef, u64>>,
     changes: AtomicU64,
+    /// Pools that are being given away: campaigns of theirs that were not held when that began are not taken up any more.
+    leaving: Mutex<HashSet<PoolRef>>,
     passing: Mutex<HashMap<CampaignKey, Passing>>,
 }
 
@@ -54,7 +56,13 @@ impl Owned {
 
     /// Nothing yet.
     pub(super) fn nothing() -> Self {
-        Self { alone: false, pools: RwLock::default(), changes: AtomicU64::new(1), passing: Mutex::default() }
+        Self {
+            alone: false,
+            pools: RwLock::default(),
+            changes: AtomicU64::new(1),
+            leaving: Mutex::default(),
+            passing: Mutex::default(),
+        }
     }
 
     /// Nobody else works on the keyspace.
@@ -93,12 +101,28 @@ impl Owned {
     pub(super) fn clear(&self) {
         self.changes.fetch_add(1, AcqRel);
         self.pools.write().clear();
+        self.leaving.lock().clear();
         self.passing.lock().clear();
     }
 
-    /// Fails unless a pool is ours.
-    pub(super) fn expect(&self, pool: &PoolRef) -> StoreResult<()> {
-        if self.has(pool) { Ok(()) } else { Err(elsewhere(pool)) }
+    /// Fails unless a campaign of this pool may be written to: the pool is ours, and stays so until what is under way for the campaign is
+    /// known to be written.
+    pub(super) fn expect(&self, pool: &PoolRef, key: CampaignKey) -> StoreResult<()> {
+        if self.alone {
+            return Ok(());
+        }
+        let is_left_out = || self.leaving.lock().contains(pool) && !self.passing.lock().contains_key(&key);
+        if !self.has(pool) || is_left_out() { Err(elsewhere(pool)) } else { Ok(()) }
+    }
+
+    /// A pool begins to go away. Before it is looked which of its campaigns are held.
+    pub(super) fn begin_leaving(&self, pool: &PoolRef) {
+        self.leaving.lock().insert(pool.clone());
+    }
+
+    /// It went, or stayed.
+    pub(super) fn end_leaving(&self, pool: &PoolRef) {
+        self.leaving.lock().remove(pool);
     }
 
     /// A campaign begins to go away.

@@ -157,8 +157,7 @@ impl Place {
             Err(error) => return self.refuse_waiting(&error),
         };
         let _shared = hot.gate.read().await;
-        let epoch = cache.cql.stamps.epoch();
-        if hot.is_gone() || self.is_closed() || !cache.cql.owned.has(&hot.pool) {
+        if self.is_closed() || hot.expect_ours(&cache.cql).is_err() {
             *held = None;
             return self.drain().into_iter().for_each(|call| call.refuse(EntryResult::Elsewhere));
         }
@@ -189,7 +188,7 @@ impl Place {
                 return;
             }
         };
-        match self.commit(cache, &hot, segment, change, calls, epoch).await {
+        match self.commit(cache, &hot, segment, change, calls).await {
             Ok(()) => {}
             // Nothing was written, or nobody may write any more: only the rows know what is true.
             Err(()) => *held = None,
@@ -235,9 +234,8 @@ impl Place {
         segment: &mut Segment,
         mut change: Change,
         mut calls: Vec<Call>,
-        epoch: u64,
     ) -> Result<(), ()> {
-        let written = match self.unit(cache, hot, segment, &mut change, epoch).await {
+        let written = match self.unit(cache, hot, segment, &mut change).await {
             Ok(None) => Ok(()),
             Ok(Some(unit)) => self.write(cache, &unit, &mut calls).await,
             Err(error) => Err(error),
@@ -264,13 +262,12 @@ impl Place {
         hot: &Hot,
         segment: &Segment,
         change: &mut Change,
-        epoch: u64,
     ) -> StoreResult<Option<Unit>> {
         let Some(mut unit) = segment.unit(change, &cache.cql, hot)? else { return Ok(None) };
         cache.note_lines(hot, &change.lines).await?;
         cache.cql.stamp(&mut unit)?;
         // What is held was read in one term: nothing that follows from it is written in another.
-        if unit.epoch() != epoch {
+        if unit.epoch() != hot.term {
             return Err(StoreError::Unavailable("the node's term ended meanwhile".to_owned()));
         }
         Ok(Some(unit))

@@ -310,7 +310,7 @@ impl Ownership for Pools {
             });
             // None is left where an earlier decision of ours was taken for another's.
             if rows.is_empty() || self.change(generation, &rows).await? {
-                leaving.went(&pools);
+                leaving.went();
                 return Ok(());
             }
         }

@@ -34,6 +34,7 @@ pub(super) async fn remove(cache: &Cache, key: CampaignKey, version: u64) -> Sto
     let hot = cache.hot(key).await?;
     let list = hot.list.lock().await;
     let alone = hot.gate.write().await;
+    hot.expect_ours(cql)?;
     let campaign = campaigns::by_key(cql, key).await?;
     rules::expect_version(campaign.version, version)?;
     note(cql, &campaign).await?;

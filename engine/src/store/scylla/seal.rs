@@ -109,7 +109,7 @@ pub(super) async fn seal(cache: &Cache, hot: &Hot, now: UnixMillis) -> StoreResu
     for (number, summary) in &segments {
         let mut unit = Unit::new();
         push_summary(&mut unit, cql, hot, *number, summary);
-        cql.write_unit(unit).await?;
+        cql.write_unit_in(hot.term, unit).await?;
     }
     let mut unit = Unit::new();
     let key = hot.key.0.cast_signed();
@@ -117,7 +117,7 @@ pub(super) async fn seal(cache: &Cache, hot: &Hot, now: UnixMillis) -> StoreResu
     for (import, duplicates) in &refusals.by_import {
         unit.push(&cql.st.write_import_duplicates, (duplicates.cast_signed(), key, i64::from(*import)));
     }
-    cql.write_unit(unit).await?;
+    cql.write_unit_in(hot.term, unit).await?;
     let _alone = hot.gate.write().await;
     let sealed = campaigns::stored(cql, hot.key).await?;
     hot.set_segments(segments);
@@ -222,7 +222,7 @@ impl Refusals {
         let cql = &cache.cql;
         let (seqs, rows): (Vec<u32>, Vec<RefusedRow>) = std::mem::take(&mut self.waiting).into_iter().unzip();
         for unit in refused_units(cql, hot.key, campaign.refused + self.count, &rows) {
-            cql.write_unit(unit).await?;
+            cql.write_unit_in(hot.term, unit).await?;
         }
         let mut by_segment: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
         seqs.iter().for_each(|seq| by_segment.entry(seq / SEGMENT_LEN).or_default().push(*seq));
@@ -233,7 +233,7 @@ impl Refusals {
                     let (tenant, key, segment) = hot.partition(number);
                     unit.push(&cql.st.refuse_recipient, (true, tenant, key, segment, seq.cast_signed()));
                 }
-                cql.write_unit(unit).await?;
+                cql.write_unit_in(hot.term, unit).await?;
             }
         }
         self.count += rows.len() as u64;

@@ -262,9 +262,9 @@ async fn what_lands_late_is_counted_as_what_it_is() {
     assert_eq!(checked_counts(&*b.store, key).await.tally.open, 2);
 }
 
-/// The same, where the new owner had not looked into the segment yet: nothing of it is open, whatever its rows say.
+/// The same, where the new owner had not read the segment's rows yet: it cannot tell whether the intent was acknowledged, and sent.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_intent_that_shows_up_after_the_take_over_is_void() {
+async fn an_intent_that_may_have_been_sent_is_never_taken_back() {
     let config = fresh_keyspace();
     let (a, b) = (node(&config, "a", 0), node(&config, "b", 0));
     let key = campaign_at(&a, 20).await.key;
@@ -272,12 +272,22 @@ async fn an_intent_that_shows_up_after_the_take_over_is_void() {
     a.sleep();
     while !b.ownership.depose("a", &b.row("a").await).await.unwrap() {}
     b.take().await.unwrap();
-    assert_eq!(b.store.open_attempts(key, 0, 100).await.unwrap(), []);
-    let intent_of_a = Facts::from([(100, (Some(5), Some(1), Some(tag.to_string())))]);
-    a.lands_late(key, late, 3, (1, 2, 2, 0, 0, None, None), intent_of_a).await;
+    assert_eq!(b.store.open_attempts(key, 0, 100).await.unwrap(), [], "by the counts");
+    let intent_of_a = || Facts::from([(100, (Some(5), Some(1), Some(tag.to_string())))]);
+    a.lands_late(key, late, 3, (1, 2, 2, 0, 0, None, None), intent_of_a()).await;
     let sent = b.store.commit(vec![entry(key, 0, intent(1)), entry(key, 3, intent(2))]).await.unwrap();
-    assert_eq!(sent.results, [EntryResult::Applied; 2], "taken back with the first batch");
-    assert_eq!(checked_counts(&*b.store, key).await.tally.open, 2);
+    assert_eq!(sent.results, [EntryResult::Applied, EntryResult::Refused]);
+    assert_eq!(
+        b.store.open_attempts(key, 0, 100).await.unwrap().len(),
+        2,
+        "whoever completes the campaign calls it in doubt"
+    );
+    b.store.commit(vec![entry(key, 0, doubt(1, 9_000)), entry(key, 3, doubt(1, 9_000))]).await.unwrap();
+    // By now the rows are known: what shows up was not there.
+    a.lands_late(key, late, 4, (1, 2, 2, 0, 0, None, None), intent_of_a()).await;
+    assert_eq!(b.store.mend(key).await.unwrap(), 1);
+    let counts = checked_counts(&*b.store, key).await.tally;
+    assert_eq!((counts.open, counts.count(Shown::InDoubt), counts.count(Shown::Pending)), (0, 2, 18), "{counts:?}");
 }
 
 /// The server stands still while a pool is taken: nobody knows the outcome, and the ledger says it afterwards.
