@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use base64::Engine as _;
 use hmac::{Hmac, Mac as _};
 use parking_lot::Mutex;
-use sluice_engine::webhook::{Event, SinkError, WebhookSink, meta, twilio};
+use sluice_engine::webhook::{Event, SinkError, StatusEvent, WebhookSink, meta, twilio};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -47,6 +47,10 @@ impl WebhookSink for TestSink {
             self.got.lock().push((Arc::clone(account), events));
         }
         answer
+    }
+
+    async fn set_aside(&self, _: &Arc<str>, _: Vec<StatusEvent>) -> Result<(), SinkError> {
+        Err(SinkError::Busy)
     }
 }
 

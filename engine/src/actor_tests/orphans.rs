@@ -1,5 +1,6 @@
 //! Events that find no message end as orphans, with whatever names whose they are; what is provably ours comes first.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::house::{ACCOUNT, House, acme, status};
@@ -7,8 +8,9 @@ use super::provider::Seen;
 use super::{eventually, together};
 use crate::control::PageRequest;
 use crate::domain::campaign::CampaignState;
+use crate::domain::stage::Shown;
 use crate::store::ParkedEvent;
-use crate::webhook::{CorrelationText, Reported, StatusEvent};
+use crate::webhook::{CorrelationText, Reported, SinkError, StatusEvent};
 
 /// A status of a stranger's message, sent by one of our numbers.
 fn strangers(seen: &Seen, number: usize) -> StatusEvent {
@@ -84,4 +86,28 @@ async fn strangers_leave_room_for_what_is_ours() {
     // Full: counted and dropped, and answered all the same.
     house.report(&seen[2..4], Reported::Read).await;
     assert_eq!(parked(&house).await, 8);
+}
+
+/// While nobody owns their campaign, or its owner is not reached.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_set_aside_is_applied_later_and_what_finds_no_room_is_refused() {
+    let _together = together().await;
+    let house = House::with(|config| config.parked_max = 3).await;
+    house.line("line-1", "", 500).await;
+    let run = house.started("campaign", "line-1", 5).await;
+    house.until_state(&run, CampaignState::Completed).await;
+    let seen = house.taken(&run);
+    let (sink, account) = (house.engine.webhook_sink(), Arc::from(ACCOUNT));
+    let aside = |events| sink.set_aside(&account, events);
+    // Also what moves no stage and only proves that the provider has it.
+    aside(vec![status(&seen[0], Reported::Delivered), status(&seen[1], Reported::Accepted)]).await.unwrap();
+    assert_eq!(parked(&house).await, 2);
+    assert_eq!(house.shown(&run, Shown::Delivered).await, 0);
+    let two = vec![status(&seen[2], Reported::Delivered), status(&seen[3], Reported::Delivered)];
+    assert_eq!(aside(two).await, Err(SinkError::Busy), "the provider keeps them and comes again");
+    house.step.store(3_600_000, Ordering::SeqCst);
+    assert!(eventually(async || parked(&house).await == 0).await, "they are not looked at");
+    assert_eq!(house.shown(&run, Shown::Delivered).await, 1);
+    assert_eq!(orphans(&house).await, []);
+    house.assert_counts(&run).await;
 }

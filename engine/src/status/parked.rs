@@ -6,13 +6,13 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::consequence::Consequence;
-use super::sink::{Came, Sink};
+use super::sink::{Came, Placed, Sink};
 use crate::domain::ids::{AccountId, LineKey, MessageKey};
 use crate::domain::message::{Event, Reported};
 use crate::domain::time::UnixMillis;
 use crate::line::gate::LineShared;
 use crate::store::{Entry, EntryResult, ParkedEvent, ParkedMove, StoreError};
-use crate::webhook::{LineIdentity, SinkError};
+use crate::webhook::{LineIdentity, SinkError, StatusEvent};
 
 /// When a parked event is looked at again, after it came: soon, since the webhook may only have outrun our own write; then
 /// rarely, since each look scans.
@@ -35,23 +35,52 @@ impl Sink {
         attempt: Option<(MessageKey, u16)>,
         event: Event,
     ) -> Option<Box<ParkedEvent>> {
-        let Event::Report { provider_id, .. } = &event else { return None };
+        if !matches!(event, Event::Report { .. }) {
+            return None;
+        }
+        Some(Box::new(self.kept(came, named, attempt, event)))
+    }
+
+    /// A status of ours that nobody can apply now. Unlike an event that nobody can place, it is kept also where it only proves that an
+    /// attempt in doubt was taken.
+    pub(super) fn to_set_aside(&self, came: &Came, status: StatusEvent) -> Option<ParkedEvent> {
+        match self.place(came, status) {
+            Placed::Entry(Entry { key, event }, named, _) => {
+                let attempt = event.attempt().map(|attempt| (key, attempt));
+                Some(self.kept(came, &named, attempt, event))
+            }
+            Placed::Park(event) => Some(*event),
+            Placed::Nothing => None,
+        }
+    }
+
+    /// Events that there is room for, as last counted.
+    pub(super) fn room_to_park(&self) -> u64 {
+        self.context.config.parked_max.saturating_sub(self.parked.load(Ordering::Relaxed))
+    }
+
+    fn kept(&self, came: &Came, named: &LineIdentity, attempt: Option<(MessageKey, u16)>, event: Event) -> ParkedEvent {
+        let provider_id = match &event {
+            Event::Report { provider_id, .. } => provider_id.clone().unwrap_or_default(),
+            Event::Echoed { provider_id, .. } => provider_id.clone(),
+            _ => Box::default(),
+        };
         // The line's own name where it is one of ours: a messaging service's events name the number that it chose, too.
         let sender = match self.line_named(&came.lines, named) {
             Some(line) => Some(line.record().sender.text().into()),
             None => named.sender.as_deref().or(named.service.as_deref()).map(Into::into),
         };
-        Some(Box::new(ParkedEvent {
+        ParkedEvent {
             id: 0,
             account: came.account.clone(),
             sender,
-            provider_id: provider_id.clone().unwrap_or_default(),
+            provider_id,
             attempt,
             event,
             at: came.at,
             look_at: came.at.after(LOOKS[0]),
             deadline: came.at.after(self.context.config.park_for),
-        }))
+        }
     }
 
     /// The line that an event names, among those of its account.
@@ -73,7 +102,7 @@ impl Sink {
             return Ok(());
         }
         let (count, most) = (events.len(), self.context.config.parked_max);
-        let room = most.saturating_sub(self.parked.load(Ordering::Relaxed));
+        let room = self.room_to_park();
         let (mut taken, mut strangers): (Vec<_>, Vec<_>) =
             events.into_iter().partition(|event| event.attempt.is_some());
         taken.truncate(usize::try_from(room).unwrap_or(usize::MAX));
@@ -200,6 +229,7 @@ fn of_attempt(event: Event, attempt: u16, lines: &Arc<[LineKey]>) -> Event {
         Event::Report { at, what, provider_at, provider_id, failure, .. } => {
             Event::Report { attempt, lines: Arc::clone(lines), at, what, provider_at, provider_id, failure }
         }
+        Event::Echoed { at, provider_id, .. } => Event::Echoed { attempt, lines: Arc::clone(lines), at, provider_id },
         other => other,
     }
 }

@@ -35,7 +35,7 @@ impl Sink {
     }
 
     /// Splits a status into an entry of ours and what follows when it is new, or an event to park.
-    fn place(&self, came: &Came, mut status: StatusEvent) -> Placed {
+    pub(super) fn place(&self, came: &Came, mut status: StatusEvent) -> Placed {
         let ours = status.correlation.as_ref().and_then(|text| self.context.correlation.decode(text.as_str()));
         let ours = ours.map(|(campaign, seq, attempt)| (MessageKey { campaign: CampaignKey(campaign), seq }, attempt));
         let named = std::mem::take(&mut status.line);
@@ -126,7 +126,7 @@ pub(super) struct Came {
     pub(super) at: UnixMillis,
 }
 
-enum Placed {
+pub(super) enum Placed {
     Entry(Entry, LineIdentity, Option<Box<Consequence>>),
     Park(Box<ParkedEvent>),
     /// It names no message of ours and moves no stage.
@@ -222,5 +222,17 @@ impl WebhookSink for Sink {
         }
         self.park(park).await?;
         self.keep(&came.account, others, came.at).await
+    }
+
+    async fn set_aside(&self, account: &Arc<str>, events: Vec<StatusEvent>) -> Result<(), SinkError> {
+        let Ok(account) = AccountId::new(account) else { return Ok(()) };
+        let lines = self.context.lines_of_account(&account);
+        let came = Came { account, lines, at: self.context.clock.wall() };
+        let ours: Vec<ParkedEvent> = events.into_iter().filter_map(|status| self.to_set_aside(&came, status)).collect();
+        // They are provably ours, and the provider comes again: better than to count them as lost.
+        if ours.len() as u64 > self.room_to_park() {
+            return Err(SinkError::Busy);
+        }
+        self.park(ours).await
     }
 }

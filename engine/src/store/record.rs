@@ -336,7 +336,7 @@ pub struct ParkedEvent {
     pub provider_id: Box<str>,
     /// The message and attempt, when a correlation id of ours named them.
     pub attempt: Option<(MessageKey, u16)>,
-    /// The report, as `Event::Report` (its attempt number is set when it is placed).
+    /// What was reported, as `Event::Report` or `Event::Echoed` (its attempt number is set when it is placed).
     pub event: Event,
     /// When it came.
     pub at: UnixMillis,

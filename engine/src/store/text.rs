@@ -23,7 +23,9 @@ pub(super) fn from_json<T: serde::de::DeserializeOwned>(json: &str) -> StoreResu
 pub(super) struct Report {
     attempt: u16,
     at: UnixMillis,
-    what: Reported,
+    /// `None`: the provider only has it ([`Event::Echoed`]).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    what: Option<Reported>,
     #[serde(skip_serializing_if = "Option::is_none")]
     provider_at: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -35,25 +37,63 @@ pub(super) struct Report {
 impl Report {
     /// The report of an event.
     pub(super) fn of(event: &Event) -> StoreResult<Self> {
-        let Event::Report { attempt, at, what, provider_at, provider_id, failure, .. } = event.clone() else {
-            return Err(StoreError::Bug(format!("only reports are parked, not {event:?}")));
-        };
-        Ok(Self { attempt, at, what, provider_at, provider_id, failure })
+        match event.clone() {
+            Event::Report { attempt, at, what, provider_at, provider_id, failure, .. } => {
+                Ok(Self { attempt, at, what: Some(what), provider_at, provider_id, failure })
+            }
+            Event::Echoed { attempt, at, provider_id, .. } => {
+                let provider_id = Some(provider_id);
+                Ok(Self { attempt, at, what: None, provider_at: None, provider_id, failure: None })
+            }
+            event => Err(StoreError::Bug(format!("only what providers report is parked, not {event:?}"))),
+        }
     }
 
     /// The event again. Whose lines may report it is decided when it is placed.
     pub(super) fn event(self) -> Event {
         let Self { attempt, at, what, provider_at, provider_id, failure } = self;
-        Event::Report { attempt, lines: Arc::new([]), at, what, provider_at, provider_id, failure }
+        let lines = Arc::new([]);
+        match what {
+            Some(what) => Event::Report { attempt, lines, at, what, provider_at, provider_id, failure },
+            None => Event::Echoed { attempt, lines, at, provider_id: provider_id.unwrap_or_default() },
+        }
     }
 
     /// What it reports, by name.
     pub(super) fn name(&self) -> &'static str {
         match self.what {
-            Reported::Sent => "sent",
-            Reported::Delivered => "delivered",
-            Reported::Read => "read",
-            Reported::Failed => "failed",
+            None => "accepted",
+            Some(Reported::Sent) => "sent",
+            Some(Reported::Delivered) => "delivered",
+            Some(Reported::Read) => "read",
+            Some(Reported::Failed) => "failed",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_a_provider_reports_is_read_again() {
+        let (attempt, at, lines) = (3, UnixMillis(7), Arc::new([]));
+        let provider_id: Box<str> = "wamid.1".into();
+        let what = Reported::Delivered;
+        let report = Event::Report {
+            attempt,
+            lines: Arc::clone(&lines) as Arc<[_]>,
+            at,
+            what,
+            provider_at: Some(5),
+            provider_id: Some(provider_id.clone()),
+            failure: None,
+        };
+        let echo = Event::Echoed { attempt, lines, at, provider_id };
+        for event in [report, echo] {
+            let json = to_json(&Report::of(&event).unwrap()).unwrap();
+            assert_eq!(from_json::<Report>(&json).unwrap().event(), event, "{json}");
+        }
+        assert!(Report::of(&Event::Withdrawn { attempt: 1, at }).is_err());
     }
 }

@@ -40,11 +40,18 @@ pub trait WebhookSink: Send + Sync + 'static {
     /// # Errors
     /// [`SinkError::Busy`] when the events were refused before any work (the provider should come again);
     /// [`SinkError::StoreDown`] when the ledger cannot take them now.
+    /// [`SinkError::Elsewhere`] when some are of a campaign that is another node's by now (the others may be applied).
     async fn accept(&self, account: &Arc<str>, events: Vec<Event>) -> Result<(), SinkError>;
+
+    /// Sets statuses of our own campaigns aside, durably, while no node owns the campaign or the owner cannot be reached: whoever owns
+    /// it next applies them. They may have been applied already.
+    ///
+    /// # Errors
+    /// [`SinkError::Busy`] when as much waits as may; [`SinkError::StoreDown`] as above.
+    async fn set_aside(&self, account: &Arc<str>, events: Vec<StatusEvent>) -> Result<(), SinkError>;
 }
 
-/// Why a sink did not make a batch durable. Both are answered 503; they are apart because the person on call does
-/// different things about them.
+/// Why a sink did not make a batch durable. All are answered 503; they are apart because somebody does different things about them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SinkError {
     /// More is under way than the engine admits at once.

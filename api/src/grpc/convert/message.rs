@@ -130,7 +130,9 @@ pub(in crate::grpc) fn orphan(control: &Control, event: ParkedEvent) -> v1::Orph
             };
             (stage, failure.as_deref(), *provider_at)
         }
-        // Only reports are parked.
+        // The provider has it: that is where the message stands anyhow.
+        Event::Echoed { .. } => (v1::Stage::Queued, None, None),
+        // Nothing else is parked.
         _ => (v1::Stage::Unspecified, None, None),
     };
     v1::Orphan {
