@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 use crate::auth::Verifier;
 use crate::certificate;
 use crate::config::{Account, Config, ProviderAccount, StoreKind, SyncMode};
-use crate::grpc::{self, CallTraces, GrpcLimits, GrpcParts, ServerInfo};
+use crate::grpc::{self, CallTraces, GrpcLimits, GrpcParts, GrpcServer, ServerInfo};
 use crate::metrics as names;
 use crate::ops::{self, Machine, OpsPage};
 use crate::serve::{Listeners, ops_limits, webhook_config};
@@ -121,9 +121,11 @@ pub async fn run(config: Config, options: ServeOptions) -> anyhow::Result<ExitCo
         },
         traces: export.as_ref().map(|export| CallTraces { sink: export.sink(), ratio: config.traces.call_ratio }),
         tls: grpc_tls(&config)?,
+        nodes: None,
         shutdown: stop_grpc.clone(),
     };
-    let mut grpc_task = tokio::spawn(grpc::serve(parts, listeners.grpc));
+    let grpc = GrpcServer::new(parts);
+    let mut grpc_task = tokio::spawn(async move { grpc.serve(listeners.grpc).await });
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "sluice serves");
 
     tokio::select! {

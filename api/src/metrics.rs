@@ -59,7 +59,7 @@ pub const GRPC_REQUEST_DURATION: &str = "sluice_grpc_request_duration_seconds";
 pub const GRPC_REQUESTS_IN_FLIGHT: &str = "sluice_grpc_requests_in_flight";
 /// Gauge, no labels.
 pub const GRPC_WATCHES: &str = "sluice_grpc_watches";
-/// Counter, label `reason`: `requests`, `watches`.
+/// Counter, label `reason`: the limit, e.g. `requests`, `watches`.
 pub const GRPC_REFUSED: &str = "sluice_grpc_refused_total";
 /// Counter, label `reason`: `missing`, `malformed`, `signature`, `expired`, `claims`.
 pub const GRPC_AUTH_FAILURES: &str = "sluice_grpc_auth_failures_total";
@@ -68,6 +68,20 @@ pub const IMPORT_ROWS: &str = "sluice_import_rows_total";
 
 /// Counter, label `result`: `exported`, `failed`, `dropped`.
 pub const TRACE_SPANS: &str = "sluice_trace_spans_total";
+/// Counter, label `outcome`: `answered`, `not_mine`, `lost`, `stranger`, `given_up`.
+pub const FORWARDED_CALLS: &str = "sluice_forwarded_calls_total";
+/// Histogram, no labels.
+pub const FORWARDED_CALL_DURATION: &str = "sluice_forwarded_call_duration_seconds";
+/// Counter, label `outcome`: `durable`, `not_mine`, `lost`, `busy`, `store_down`.
+pub const FORWARDED_EVENTS: &str = "sluice_forwarded_events_total";
+/// Counter, no labels.
+pub const FORWARDED_EVENT_CALLS: &str = "sluice_forwarded_event_calls_total";
+/// Histogram, no labels.
+pub const FORWARDED_EVENTS_DURATION: &str = "sluice_forwarded_events_duration_seconds";
+/// Counter, no labels.
+pub const EVENTS_SET_ASIDE: &str = "sluice_events_set_aside_total";
+/// Counter, label `side`: `asked`, `asking`.
+pub const NODE_STRANGERS: &str = "sluice_node_strangers_total";
 
 /// Every metric of this crate.
 #[rustfmt::skip] // a line says what it is, the next what it means
@@ -130,6 +144,20 @@ pub const METRICS: &[Metric] = &[
         "Recipients imported, by result. refused rows are listed to the importer with row, field and reason."),
     Metric::counter(TRACE_SPANS, "spans", &["result"],
         "Spans of traces, by what became of them. failed: the collector did not take them (the log says why); dropped: more came than it takes, so lower traces.message_ratio or look at the collector. Messages are not concerned."),
+    Metric::counter(FORWARDED_CALLS, "calls", &["outcome"],
+        "gRPC calls sent on to the node that owns what they are about, by what came of it. not_mine and lost are asked again elsewhere: a few stand for a pool that changes hands, many for nodes that do not reach each other. given_up was answered UNAVAILABLE, since no node owned it before the caller's deadline. stranger is a wrong node secret or a wrong address; the log names the node."),
+    Metric::histogram(FORWARDED_CALL_DURATION, "seconds", &[],
+        "Time of a call at another node, the way there and back included. Compare with the times of calls: the difference is the network between the nodes."),
+    Metric::counter(FORWARDED_EVENTS, "events", &["outcome"],
+        "Statuses from webhooks that were sent on to the node of their campaign, by what came of it. not_mine and lost are tried again for up to a second and then set aside; busy and store_down make the provider come again. With balancers that spread providers' calls evenly over n nodes, (n - 1) / n of all events are sent on."),
+    Metric::counter(FORWARDED_EVENT_CALLS, "calls", &[],
+        "Calls between nodes that brought events. Many events in a call are good: webhooks that come together share one."),
+    Metric::histogram(FORWARDED_EVENTS_DURATION, "seconds", &[],
+        "From handing a webhook's events over to another node until they are durable there. Compare with the time of webhook requests: the rest is this node's."),
+    Metric::counter(EVENTS_SET_ASIDE, "events", &[],
+        "Statuses that were parked in the ledger because no node took their campaign within a second; the next owner applies them. Expected while a dead node's pools are taken over; a steady rise means that nodes do not reach each other."),
+    Metric::counter(NODE_STRANGERS, "calls", &["side"],
+        "Calls between nodes that lacked the proof of the node secret: asking, of others to this node; asked, of this node to others. Anything but 0 is a secret that differs between nodes, an advertised address that leads to the wrong machine, or somebody who has no business there."),
 ];
 
 /// Describes every metric of this crate. To be called once, right after the recorder is installed: earlier descriptions are lost.
@@ -138,6 +166,10 @@ pub fn describe() {
     metrics::gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     // A series that appears with its first event shows no rise.
     metrics::gauge!(GRPC_WATCHES).set(0.0);
+    metrics::counter!(EVENTS_SET_ASIDE).increment(0);
+    for side in ["asked", "asking"] {
+        metrics::counter!(NODE_STRANGERS, "side" => side).increment(0);
+    }
     for result in ["stored", "refused"] {
         metrics::counter!(IMPORT_ROWS, "result" => result).increment(0);
     }

@@ -20,6 +20,11 @@ use crate::metrics as names;
 /// Calls that answer with a stream: counted when they are opened, not timed.
 const STREAMS: [&str; 4] = ["ExportMessages", "ImportRecipients", "RecountTenant", "WatchCampaign"];
 
+/// Whether the call with this path answers with a stream.
+pub(crate) fn is_stream(path: &str) -> bool {
+    path.rsplit('/').next().is_some_and(|method| STREAMS.contains(&method))
+}
+
 /// Wraps all services of a server.
 #[derive(Clone)]
 pub(super) struct AdmissionLayer {
@@ -67,12 +72,21 @@ impl AdmissionLayer {
     /// At most `calls_max` at a time. A stream counts until it is opened; open streams have places of their own.
     pub(super) fn new(calls_max: usize) -> Self {
         let calls = scopes::calls().map(|path| (path, Call::new(path.rsplit('/').next().unwrap_or(path)))).collect();
+        Self::with(calls_max, calls, "requests")
+    }
+
+    /// The same for what other nodes send on: each call is counted and timed where its caller is.
+    pub(super) fn inside(calls_max: usize) -> Self {
+        Self::with(calls_max, HashMap::new(), "node_requests")
+    }
+
+    fn with(calls_max: usize, calls: HashMap<&'static str, Call>, refused_as: &'static str) -> Self {
         Self {
             shared: Arc::new(Shared {
                 places: Arc::new(Semaphore::new(calls_max)),
                 calls,
                 in_flight: metrics::gauge!(names::GRPC_REQUESTS_IN_FLIGHT),
-                refused: metrics::counter!(names::GRPC_REFUSED, "reason" => "requests"),
+                refused: metrics::counter!(names::GRPC_REFUSED, "reason" => refused_as),
             }),
         }
     }

@@ -1,30 +1,17 @@
 //! Campaigns.
 
+use futures_util::future::{BoxFuture, FutureExt as _};
 use futures_util::stream::{self, BoxStream, StreamExt as _};
-use sluice_engine::control::{BatchMove, Control, PageRequest, Result as Answer, Update, WatchUntil, Watcher};
-use sluice_engine::domain::ids::TenantId;
+use sluice_engine::control::{BatchMove, PageRequest, Update, WatchUntil, Watcher};
 use sluice_proto::v1;
 use sluice_proto::v1::campaign_service_server::CampaignService;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 
 use super::convert::{self, expected, timestamp};
 use super::{Front, enter, status};
-
-impl Front {
-    async fn batch(
-        &self,
-        request: Request<Option<v1::CampaignSelection>>,
-        asked: BatchMove,
-    ) -> Result<Vec<v1::CampaignOutcome>, Status> {
-        let work = move |control: Control, caller: crate::auth::Principal, selection| async move {
-            let outcomes = control.batch(&caller.tenant, convert::selection(selection)?, asked).await?;
-            Ok(outcomes.into_iter().map(convert::outcome).collect())
-        };
-        Ok(self.call(request, work).await?.into_inner())
-    }
-}
+use crate::auth::Principal;
 
 #[tonic::async_trait]
 impl CampaignService for Front {
@@ -82,8 +69,12 @@ impl CampaignService for Front {
         &self,
         request: Request<v1::UpdateCampaignRequest>,
     ) -> Result<Response<v1::UpdateCampaignResponse>, Status> {
+        let nodes = self.nodes.clone();
         self.call(request, |control, caller, request| async move {
             let (id, version) = (request.campaign_id.clone(), expected(&request.etag)?);
+            if let (Some(nodes), Some(pool)) = (nodes, &request.pool_id) {
+                nodes.may_move_to(&caller.tenant, &id, pool)?;
+            }
             let update = convert::campaign_update(request, control.defaults())?;
             let view = control.update_campaign(&caller.tenant, &id, version, update).await?;
             Ok(v1::UpdateCampaignResponse { campaign: Some(convert::campaign(view)) })
@@ -188,7 +179,7 @@ impl CampaignService for Front {
         &self,
         request: Request<v1::BatchStartCampaignsRequest>,
     ) -> Result<Response<v1::BatchStartCampaignsResponse>, Status> {
-        let outcomes = self.batch(request.map(|request| request.selection), BatchMove::Start).await?;
+        let outcomes = self.batch(request, |request| request.selection, BatchMove::Start).await?;
         Ok(Response::new(v1::BatchStartCampaignsResponse { outcomes }))
     }
 
@@ -196,7 +187,7 @@ impl CampaignService for Front {
         &self,
         request: Request<v1::BatchPauseCampaignsRequest>,
     ) -> Result<Response<v1::BatchPauseCampaignsResponse>, Status> {
-        let outcomes = self.batch(request.map(|request| request.selection), BatchMove::Pause).await?;
+        let outcomes = self.batch(request, |request| request.selection, BatchMove::Pause).await?;
         Ok(Response::new(v1::BatchPauseCampaignsResponse { outcomes }))
     }
 
@@ -204,7 +195,7 @@ impl CampaignService for Front {
         &self,
         request: Request<v1::BatchResumeCampaignsRequest>,
     ) -> Result<Response<v1::BatchResumeCampaignsResponse>, Status> {
-        let outcomes = self.batch(request.map(|request| request.selection), BatchMove::Resume).await?;
+        let outcomes = self.batch(request, |request| request.selection, BatchMove::Resume).await?;
         Ok(Response::new(v1::BatchResumeCampaignsResponse { outcomes }))
     }
 
@@ -212,7 +203,7 @@ impl CampaignService for Front {
         &self,
         request: Request<v1::BatchCancelCampaignsRequest>,
     ) -> Result<Response<v1::BatchCancelCampaignsResponse>, Status> {
-        let outcomes = self.batch(request.map(|request| request.selection), BatchMove::Cancel).await?;
+        let outcomes = self.batch(request, |request| request.selection, BatchMove::Cancel).await?;
         Ok(Response::new(v1::BatchCancelCampaignsResponse { outcomes }))
     }
 
@@ -237,7 +228,11 @@ impl CampaignService for Front {
         // Driven by the reader: the next step is worked out when the one before has been taken.
         let open = metrics::gauge!(crate::metrics::GRPC_WATCHES);
         open.increment(1.0);
-        let watch = Watch { watcher, shutdown: self.shutdown.clone(), open, _place: place };
+        let lost = match self.nodes.clone() {
+            Some(nodes) => nodes.lost(caller.tenant, request.campaign_id).boxed(),
+            None => std::future::pending().boxed(),
+        };
+        let watch = Watch { watcher, shutdown: self.shutdown.clone(), lost, open, _place: place };
         Ok(Response::new(stream::unfold(Some(watch), watch_step).boxed()))
     }
 
@@ -260,11 +255,10 @@ impl CampaignService for Front {
     ) -> Result<Response<Self::RecountTenantStream>, Status> {
         let (caller, _) = enter(request)?;
         let walk = Walk {
-            control: self.control.clone(),
-            tenant: caller.tenant,
+            front: self.clone(),
+            caller,
             ids: Vec::new(),
             next: Some(None),
-            shutdown: self.shutdown.clone(),
             _place: Self::place(&self.streams.exports, "exports")?,
         };
         Ok(Response::new(stream::unfold(Some(walk), walk_step).boxed()))
@@ -274,6 +268,8 @@ impl CampaignService for Front {
 struct Watch {
     watcher: Watcher,
     shutdown: CancellationToken,
+    /// Ends when another node owns the campaign: only its owner knows how it does.
+    lost: BoxFuture<'static, ()>,
     open: metrics::Gauge,
     _place: OwnedSemaphorePermit,
 }
@@ -289,6 +285,7 @@ async fn watch_step(watch: Option<Watch>) -> Option<(Result<v1::WatchCampaignRes
     let step = tokio::select! {
         step = watch.watcher.next() => step,
         () = watch.shutdown.cancelled() => return Some((Err(status::shutting_down()), None)),
+        () = &mut watch.lost => return Some((Err(status::handed_over()), None)),
     };
     let update = match step {
         Ok(Some(Update::Snapshot(view))) => v1::watch_campaign_response::Update::Snapshot(convert::campaign(*view)),
@@ -303,44 +300,44 @@ async fn watch_step(watch: Option<Watch>) -> Option<(Result<v1::WatchCampaignRes
 
 /// A walk over all campaigns of a tenant.
 struct Walk {
-    control: Control,
-    tenant: TenantId,
+    front: Front,
+    caller: Principal,
     /// Of the page at hand, the next one last.
     ids: Vec<String>,
     /// Where the next page begins; `None`: there is none.
     next: Option<Option<Vec<u8>>>,
-    shutdown: CancellationToken,
     _place: OwnedSemaphorePermit,
 }
 
 async fn walk_step(walk: Option<Walk>) -> Option<(Result<v1::RecountTenantResponse, Status>, Option<Walk>)> {
     let mut walk = walk?;
-    if walk.shutdown.is_cancelled() {
+    if walk.front.shutdown.is_cancelled() {
         return Some((Err(status::shutting_down()), None));
     }
     match walk.recount().await {
         Ok(None) => None,
         Ok(Some(recount)) => Some((Ok(v1::RecountTenantResponse { recount: Some(recount) }), Some(walk))),
-        Err(error) => Some((Err(status::of(&error)), None)),
+        Err(status) => Some((Err(status), None)),
     }
 }
 
 impl Walk {
     /// Recounts the next campaign that still exists.
-    async fn recount(&mut self) -> Answer<Option<v1::Recount>> {
+    async fn recount(&mut self) -> Result<Option<v1::Recount>, Status> {
         loop {
             let Some(id) = self.ids.pop() else {
                 let Some(after) = self.next.take() else { return Ok(None) };
-                let (mut ids, next) = self.control.campaign_ids(&self.tenant, after).await?;
+                let page = self.front.control.campaign_ids(&self.caller.tenant, after).await;
+                let (mut ids, next) = page.map_err(|error| status::of(&error))?;
                 ids.reverse();
                 self.ids = ids;
                 self.next = next.map(Some);
                 continue;
             };
-            match self.control.recount(&self.tenant, &id).await {
+            match self.front.recount(&self.caller, id).await {
                 // Removed since the page was read.
-                Err(sluice_engine::control::Error::NotFound { .. }) => {}
-                result => return result.map(|recount| Some(convert::recount(recount))),
+                Err(status) if status.code() == Code::NotFound => {}
+                result => return result,
             }
         }
     }

@@ -19,22 +19,25 @@ use crate::metrics as names;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 struct Acceptor {
+    name: &'static str,
     listener: TcpListener,
     room: Arc<Semaphore>,
     open: Gauge,
     errors: Counter,
 }
 
-/// The connections of a listener, at most `connections_max` at a time. Never ends.
+/// The connections of a listener, at most `connections_max` at a time. Never ends. `name` is its label in metrics and logs.
 pub(super) fn incoming(
+    name: &'static str,
     listener: TcpListener,
     connections_max: usize,
 ) -> impl Stream<Item = io::Result<Connection>> + Send {
     let acceptor = Acceptor {
+        name,
         listener,
         room: Arc::new(Semaphore::new(connections_max)),
-        open: metrics::gauge!(names::LISTENER_CONNECTIONS, "listener" => "grpc"),
-        errors: metrics::counter!(names::LISTENER_ACCEPT_ERRORS, "listener" => "grpc"),
+        open: metrics::gauge!(names::LISTENER_CONNECTIONS, "listener" => name),
+        errors: metrics::counter!(names::LISTENER_ACCEPT_ERRORS, "listener" => name),
     };
     stream::unfold(acceptor, |acceptor| async move {
         let place = Arc::clone(&acceptor.room).acquire_owned().await.ok()?;
@@ -49,7 +52,7 @@ pub(super) fn incoming(
                 }
                 Err(error) => {
                     acceptor.errors.increment(1);
-                    tracing::warn!(listener = "grpc", %error, "a connection could not be accepted");
+                    tracing::warn!(listener = acceptor.name, %error, "a connection could not be accepted");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }

@@ -10,16 +10,18 @@ mod convert;
 mod imports;
 mod incoming;
 mod lines;
+mod many;
 mod messages;
 mod server;
-mod status;
+pub(crate) mod status;
 mod templates;
 mod traced;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
-pub use server::{GrpcLimits, GrpcParts, ServerInfo, serve, tls_config};
+pub(crate) use admission::is_stream;
+pub use server::{GrpcLimits, GrpcParts, GrpcServer, ServerInfo, tls_config};
 pub use traced::CallTraces;
 
 use std::sync::Arc;
@@ -31,6 +33,7 @@ use tonic::{Request, Response, Status};
 
 use crate::auth::Principal;
 use crate::metrics as names;
+use crate::nodes::Nodes;
 
 /// What every service works with. Cheap to clone.
 #[derive(Clone)]
@@ -38,6 +41,8 @@ struct Front {
     control: Control,
     shutdown: CancellationToken,
     streams: Arc<Streams>,
+    /// The other nodes, where there may be some.
+    nodes: Option<Arc<Nodes>>,
 }
 
 /// Places for long-lived streams; each kind has its own, so that watchers cannot keep importers out.

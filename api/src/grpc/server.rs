@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sluice_engine::control::Control;
-use sluice_engine::domain::time::Clock;
+use sluice_engine::domain::time::{Clock, Mono};
+use sluice_engine::webhook::WebhookSink;
+use sluice_proto::internal::v1::node_service_server::NodeServiceServer;
 use sluice_proto::v1::admin_service_server::AdminServiceServer;
 use sluice_proto::v1::campaign_service_server::CampaignServiceServer;
 use sluice_proto::v1::import_service_server::ImportServiceServer;
@@ -14,6 +16,7 @@ use sluice_proto::v1::template_service_server::TemplateServiceServer;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
 use tonic::transport::{Identity, Server, ServerTlsConfig};
 
 use super::admission::AdmissionLayer;
@@ -23,6 +26,7 @@ use super::{Front, Streams, admin::Admin};
 use crate::auth::Verifier;
 use crate::auth::layer::AuthLayer;
 use crate::config::{Grpc, TlsFiles};
+use crate::nodes::{self, InsideLayer, NodeServer, Nodes, OwnerLayer};
 
 /// Bounds of the gRPC front. All of them are configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,58 +105,128 @@ pub struct GrpcParts {
     pub traces: Option<CallTraces>,
     /// TLS; `None`: plain.
     pub tls: Option<ServerTlsConfig>,
+    /// The other nodes; `None`: this one is alone.
+    pub nodes: Option<Arc<Nodes>>,
     /// Ends the server: health turns to not serving, long streams end, calls under way are finished.
     pub shutdown: CancellationToken,
 }
 
-/// Serves until `shutdown`. Then waits for the calls under way, without a limit of its own: give it a deadline.
-pub async fn serve(parts: GrpcParts, listener: TcpListener) -> Result<(), tonic::transport::Error> {
-    let GrpcParts { control, verifier, clock, limits, info, traces, tls, shutdown } = parts;
-    let front = Front {
-        control,
-        shutdown: shutdown.clone(),
-        streams: Arc::new(Streams {
-            watches: Arc::new(Semaphore::new(limits.watches_max)),
-            imports: Arc::new(Semaphore::new(limits.imports_max)),
-            exports: Arc::new(Semaphore::new(limits.exports_max)),
-        }),
-    };
-    let mut server = Server::builder()
-        .timeout(limits.request_timeout)
-        .max_concurrent_streams(u32::try_from(limits.connection_streams_max).unwrap_or(u32::MAX))
-        .http2_keepalive_interval(Some(limits.keepalive_interval))
-        .http2_keepalive_timeout(Some(Duration::from_secs(10)))
-        .http2_max_header_list_size(64 * 1024);
-    if let Some(tls) = tls {
-        server = server.tls_config(tls)?;
+/// The services, for the public listener and for the one inside.
+pub struct GrpcServer {
+    front: Front,
+    verifier: Arc<Verifier>,
+    clock: Clock,
+    limits: GrpcLimits,
+    info: ServerInfo,
+    traces: Option<CallTraces>,
+    tls: Option<ServerTlsConfig>,
+    started: Mono,
+}
+
+impl GrpcServer {
+    /// The services over these parts.
+    #[must_use]
+    pub fn new(parts: GrpcParts) -> Self {
+        let GrpcParts { control, verifier, clock, limits, info, traces, tls, nodes, shutdown } = parts;
+        let places = |most| Arc::new(Semaphore::new(most));
+        let streams = Arc::new(Streams {
+            watches: places(limits.watches_max),
+            imports: places(limits.imports_max),
+            exports: places(limits.exports_max),
+        });
+        let front = Front { control, shutdown, streams, nodes };
+        Self { front, verifier, started: clock.mono(), clock, limits, info, traces, tls }
     }
-    let size = limits.message_bytes_max;
-    let idle = limits.import_idle;
-    let (health, health_service) = tonic_health::server::health_reporter();
-    health.set_serving::<CampaignServiceServer<Front>>().await;
-    let admin = Admin { front: front.clone(), info, clock: clock.clone(), started: clock.mono() };
-    let imports = super::imports::Imports { front: front.clone(), idle };
-    let router = server
-        .layer(AdmissionLayer::new(limits.requests_max))
-        .layer(AuthLayer::new(verifier, clock))
-        .layer(TraceLayer(traces))
-        .add_service(health_service)
-        .add_optional_service(reflection(tonic_reflection::server::Builder::build_v1))
-        .add_optional_service(reflection(tonic_reflection::server::Builder::build_v1alpha))
-        .add_service(AdminServiceServer::new(admin).max_decoding_message_size(size))
-        .add_service(CampaignServiceServer::new(front.clone()).max_decoding_message_size(size))
-        .add_service(ImportServiceServer::new(imports).max_decoding_message_size(size))
-        .add_service(LineServiceServer::new(front.clone()).max_decoding_message_size(size))
-        .add_service(MessageServiceServer::new(front.clone()).max_decoding_message_size(size))
-        .add_service(TemplateServiceServer::new(front).max_decoding_message_size(size));
-    let incoming = incoming(listener, limits.connections_max);
-    let ended = async move {
-        shutdown.cancelled().await;
-        // Before the drain begins, so that balancers look elsewhere first.
-        health.set_not_serving::<CampaignServiceServer<Front>>().await;
-        health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
-    };
-    router.serve_with_incoming_shutdown(incoming, ended).await
+
+    /// Serves callers until the shutdown. Then waits for the calls under way, without a limit of its own: give it a deadline.
+    ///
+    /// # Errors
+    /// The transport's.
+    pub async fn serve(&self, listener: TcpListener) -> Result<(), tonic::transport::Error> {
+        let (health, health_service) = tonic_health::server::health_reporter();
+        health.set_serving::<CampaignServiceServer<Front>>().await;
+        let mut routes = self.services().add_service(health_service);
+        if let Some(reflection) = reflection(tonic_reflection::server::Builder::build_v1) {
+            routes = routes.add_service(reflection);
+        }
+        if let Some(reflection) = reflection(tonic_reflection::server::Builder::build_v1alpha) {
+            routes = routes.add_service(reflection);
+        }
+        let shutdown = self.front.shutdown.clone();
+        let ended = async move {
+            shutdown.cancelled().await;
+            // Before the drain begins, so that balancers look elsewhere first.
+            health.set_not_serving::<CampaignServiceServer<Front>>().await;
+            health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
+        };
+        self.transport(self.tls.clone(), self.limits.connection_streams_max)?
+            .layer(AdmissionLayer::new(self.limits.requests_max))
+            .layer(AuthLayer::new(Arc::clone(&self.verifier), self.clock.clone()))
+            .layer(TraceLayer(self.traces.clone()))
+            .layer(OwnerLayer::new(self.front.nodes.clone()))
+            .add_routes(routes)
+            .serve_with_incoming_shutdown(incoming("grpc", listener, self.limits.connections_max), ended)
+            .await
+    }
+
+    /// Serves other nodes until `stop`: the same services, for what they send on, and the events that they bring for `engine`. Returns
+    /// at once where there are none.
+    ///
+    /// # Errors
+    /// The transport's.
+    pub async fn serve_nodes(
+        &self,
+        listener: TcpListener,
+        engine: Arc<dyn WebhookSink>,
+        tls: Option<ServerTlsConfig>,
+        stop: CancellationToken,
+    ) -> Result<(), tonic::transport::Error> {
+        let Some(others) = self.front.nodes.clone() else { return Ok(()) };
+        let own = NodeServiceServer::new(NodeServer::new(engine));
+        let routes = self.services().add_service(own.max_decoding_message_size(nodes::events::MESSAGE_BYTES_MAX));
+        let limits = &self.limits;
+        // Another node sends everything on one connection.
+        let streams = limits.requests_max + limits.watches_max + limits.imports_max + limits.exports_max;
+        self.transport(tls, streams)?
+            .initial_stream_window_size(nodes::STREAM_WINDOW)
+            .initial_connection_window_size(nodes::CONNECTION_WINDOW)
+            .layer(AdmissionLayer::inside(self.limits.requests_max))
+            .layer(InsideLayer::new(others))
+            .add_routes(routes)
+            .serve_with_incoming_shutdown(
+                incoming("nodes", listener, self.limits.connections_max),
+                stop.cancelled_owned(),
+            )
+            .await
+    }
+
+    fn transport(&self, tls: Option<ServerTlsConfig>, streams: usize) -> Result<Server, tonic::transport::Error> {
+        let limits = &self.limits;
+        let server = Server::builder()
+            .timeout(limits.request_timeout)
+            .max_concurrent_streams(u32::try_from(streams).unwrap_or(u32::MAX))
+            .http2_keepalive_interval(Some(limits.keepalive_interval))
+            .http2_keepalive_timeout(Some(Duration::from_secs(10)))
+            .http2_max_header_list_size(64 * 1024);
+        match tls {
+            Some(tls) => server.tls_config(tls),
+            None => Ok(server),
+        }
+    }
+
+    /// The services of the contract.
+    fn services(&self) -> Routes {
+        let (front, size) = (&self.front, self.limits.message_bytes_max);
+        let admin =
+            Admin { front: front.clone(), info: self.info.clone(), clock: self.clock.clone(), started: self.started };
+        let imports = super::imports::Imports { front: front.clone(), idle: self.limits.import_idle };
+        Routes::new(AdminServiceServer::new(admin).max_decoding_message_size(size))
+            .add_service(CampaignServiceServer::new(front.clone()).max_decoding_message_size(size))
+            .add_service(ImportServiceServer::new(imports).max_decoding_message_size(size))
+            .add_service(LineServiceServer::new(front.clone()).max_decoding_message_size(size))
+            .add_service(MessageServiceServer::new(front.clone()).max_decoding_message_size(size))
+            .add_service(TemplateServiceServer::new(front.clone()).max_decoding_message_size(size))
+    }
 }
 
 /// A reflection service of either version: some clients speak only the older one. The descriptors were made with the server,

@@ -17,7 +17,7 @@ const TEXT_BYTES_MAX: usize = 300;
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// The status that an error is told as.
-pub(super) fn of(error: &Error) -> Status {
+pub(crate) fn of(error: &Error) -> Status {
     let mut details = ErrorDetails::new();
     let code = code(error);
     let mut metadata = HashMap::new();
@@ -110,13 +110,18 @@ fn cut(text: &str) -> String {
 }
 
 /// More than is taken at a time.
-pub(super) fn too_much(text: &str) -> Status {
+pub(crate) fn too_much(text: &str) -> Status {
     of(&Error::TooMuch(text.to_owned()))
 }
 
 /// The server goes down while a stream is open.
 pub(super) fn shutting_down() -> Status {
     of(&Error::Unavailable("the server is shutting down: connect again"))
+}
+
+/// Another node owns what an open stream is about.
+pub(super) fn handed_over() -> Status {
+    of(&Error::Unavailable("another node has taken the campaign over: connect again"))
 }
 
 #[cfg(test)]

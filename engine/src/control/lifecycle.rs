@@ -269,7 +269,7 @@ impl Control {
     }
 
     /// The ids of a selection. All of them are known before the first is touched, so a filter on the state sees one moment.
-    async fn selected(&self, tenant: &TenantId, selection: Selection) -> Result<Vec<String>> {
+    pub async fn selected(&self, tenant: &TenantId, selection: Selection) -> Result<Vec<String>> {
         let text = match selection {
             Selection::Ids(ids) => {
                 if ids.is_empty() || ids.len() > BATCH_MAX {

@@ -29,10 +29,10 @@ use tonic::transport::Channel;
 use tonic::{Request, Status};
 
 use crate::auth::testing::{Issuer, claims};
-use crate::grpc::{GrpcLimits, GrpcParts, ServerInfo, serve};
+use crate::grpc::{GrpcLimits, GrpcParts, GrpcServer, ServerInfo};
 
 /// The wall clock of every test server.
-pub(super) const NOW: i64 = 1_800_000_000;
+pub(crate) const NOW: i64 = 1_800_000_000;
 
 struct Idle(Arc<dyn Store>);
 
@@ -61,14 +61,14 @@ impl Runtime for Idle {
     }
 }
 
-pub(super) struct Bench {
-    pub(super) address: SocketAddr,
-    pub(super) shutdown: CancellationToken,
-    pub(super) server: JoinHandle<Result<(), tonic::transport::Error>>,
+pub(crate) struct Bench {
+    pub(crate) address: SocketAddr,
+    pub(crate) shutdown: CancellationToken,
+    pub(crate) server: JoinHandle<Result<(), tonic::transport::Error>>,
     _dir: tempfile::TempDir,
 }
 
-pub(super) fn limits() -> GrpcLimits {
+pub(crate) fn limits() -> GrpcLimits {
     GrpcLimits {
         message_bytes_max: 1024 * 1024,
         connections_max: 16,
@@ -85,7 +85,7 @@ pub(super) fn limits() -> GrpcLimits {
 
 /// Puts a token into every call.
 #[derive(Clone)]
-pub(super) struct Bearer(MetadataValue<Ascii>);
+pub(crate) struct Bearer(MetadataValue<Ascii>);
 
 impl Interceptor for Bearer {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
@@ -94,14 +94,14 @@ impl Interceptor for Bearer {
     }
 }
 
-pub(super) type Authorised = InterceptedService<Channel, Bearer>;
+pub(crate) type Authorised = InterceptedService<Channel, Bearer>;
 
 impl Bench {
-    pub(super) async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         Self::with(limits()).await
     }
 
-    pub(super) async fn with(limits: GrpcLimits) -> Self {
+    pub(crate) async fn with(limits: GrpcLimits) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let clock = Clock::with_wall(|| UnixMillis(NOW * 1_000));
         let config = EmbeddedConfig { synced: false, ..EmbeddedConfig::new(dir.path().join("ledger")) };
@@ -131,43 +131,44 @@ impl Bench {
             info,
             traces: None,
             tls: None,
+            nodes: None,
             shutdown: shutdown.clone(),
         };
-        let server = tokio::spawn(serve(parts, listener));
+        let server = tokio::spawn(async move { GrpcServer::new(parts).serve(listener).await });
         Self { address, shutdown, server, _dir: dir }
     }
 
-    pub(super) async fn channel(&self) -> Channel {
+    pub(crate) async fn channel(&self) -> Channel {
         let uri = format!("http://{}", self.address);
         Channel::from_shared(uri).unwrap().connect().await.unwrap()
     }
 
-    pub(super) async fn authorised(&self, tenant: &str) -> Authorised {
+    pub(crate) async fn authorised(&self, tenant: &str) -> Authorised {
         InterceptedService::new(self.channel().await, bearer(tenant, "read send admin"))
     }
 
-    pub(super) async fn campaigns(&self, tenant: &str) -> CampaignServiceClient<Authorised> {
+    pub(crate) async fn campaigns(&self, tenant: &str) -> CampaignServiceClient<Authorised> {
         CampaignServiceClient::new(self.authorised(tenant).await)
     }
 
-    pub(super) async fn imports(&self, tenant: &str) -> ImportServiceClient<Authorised> {
+    pub(crate) async fn imports(&self, tenant: &str) -> ImportServiceClient<Authorised> {
         ImportServiceClient::new(self.authorised(tenant).await)
     }
 
-    pub(super) async fn messages(&self, tenant: &str) -> MessageServiceClient<Authorised> {
+    pub(crate) async fn messages(&self, tenant: &str) -> MessageServiceClient<Authorised> {
         MessageServiceClient::new(self.authorised(tenant).await)
     }
 
-    pub(super) async fn lines(&self, tenant: &str) -> LineServiceClient<Authorised> {
+    pub(crate) async fn lines(&self, tenant: &str) -> LineServiceClient<Authorised> {
         LineServiceClient::new(self.authorised(tenant).await)
     }
 
-    pub(super) async fn templates(&self, tenant: &str) -> TemplateServiceClient<Authorised> {
+    pub(crate) async fn templates(&self, tenant: &str) -> TemplateServiceClient<Authorised> {
         TemplateServiceClient::new(self.authorised(tenant).await)
     }
 
     /// A line, a template and a draft of this tenant, all ids beginning with `prefix`.
-    pub(super) async fn furnish(&self, tenant: &str, prefix: &str) {
+    pub(crate) async fn furnish(&self, tenant: &str, prefix: &str) {
         let line = v1::CreateLineRequest {
             line_id: format!("{prefix}line"),
             pool_id: format!("{prefix}pool"),
@@ -185,18 +186,18 @@ impl Bench {
     }
 }
 
-pub(super) fn bearer(tenant: &str, scope: &str) -> Bearer {
+pub(crate) fn bearer(tenant: &str, scope: &str) -> Bearer {
     let mut claims = claims(NOW);
     claims["tenant"] = tenant.into();
     claims["scope"] = scope.into();
     Bearer(format!("Bearer {}", Issuer::ed25519(1).sign(&claims)).parse().unwrap())
 }
 
-pub(super) fn sender(id: &str) -> v1::SenderIdentity {
+pub(crate) fn sender(id: &str) -> v1::SenderIdentity {
     v1::SenderIdentity { identity: Some(v1::sender_identity::Identity::MetaPhoneNumberId(id.to_owned())) }
 }
 
-pub(super) fn template(id: &str) -> v1::Template {
+pub(crate) fn template(id: &str) -> v1::Template {
     v1::Template {
         template_id: id.to_owned(),
         kind: v1::TemplateKind::Whatsapp.into(),
@@ -207,7 +208,7 @@ pub(super) fn template(id: &str) -> v1::Template {
     }
 }
 
-pub(super) fn campaign(prefix: &str, id: &str) -> v1::CreateCampaignRequest {
+pub(crate) fn campaign(prefix: &str, id: &str) -> v1::CreateCampaignRequest {
     v1::CreateCampaignRequest {
         campaign_id: format!("{prefix}{id}"),
         name: "Spring".to_owned(),
@@ -221,7 +222,7 @@ pub(super) fn campaign(prefix: &str, id: &str) -> v1::CreateCampaignRequest {
 }
 
 /// Rows `from..to` as a chunk. The digest is worked out here from the contract's words, not by the server's code.
-pub(super) fn chunk(from: u64, to: u64) -> v1::ImportChunk {
+pub(crate) fn chunk(from: u64, to: u64) -> v1::ImportChunk {
     let rows: Vec<v1::RecipientRow> = (from..to)
         .map(|n| v1::RecipientRow {
             address: Some(v1::recipient_row::Address::Phone(format!("+999{n:09}"))),
@@ -243,11 +244,11 @@ pub(super) fn chunk(from: u64, to: u64) -> v1::ImportChunk {
     v1::ImportChunk { row_offset: from, rows, sha256: sha.finalize().to_vec().into() }
 }
 
-pub(super) fn header(campaign: &str, import: &str) -> v1::ImportRecipientsRequest {
+pub(crate) fn header(campaign: &str, import: &str) -> v1::ImportRecipientsRequest {
     let header = v1::ImportHeader { campaign_id: campaign.to_owned(), import_id: import.to_owned() };
     v1::ImportRecipientsRequest { part: Some(v1::import_recipients_request::Part::Header(header)) }
 }
 
-pub(super) fn part(chunk: v1::ImportChunk) -> v1::ImportRecipientsRequest {
+pub(crate) fn part(chunk: v1::ImportChunk) -> v1::ImportRecipientsRequest {
     v1::ImportRecipientsRequest { part: Some(v1::import_recipients_request::Part::Chunk(chunk)) }
 }

@@ -1,6 +1,6 @@
 //! The gRPC front on a real socket, over a real ledger, with a runtime that does nothing.
 
-mod bench;
+pub(crate) mod bench;
 mod calls;
 mod imports;
 mod isolation;

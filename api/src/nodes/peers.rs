@@ -1,0 +1,230 @@
+//! The ways to other nodes: one connection each, opened when it is first needed and kept; every call with its proof.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
+use parking_lot::Mutex;
+use sluice_engine::nodes::Peer;
+use tokio::time::Instant;
+use tonic::Status;
+use tonic::body::Body;
+use tonic::codegen::http::{HeaderMap, HeaderValue, Request, Response, Uri};
+use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
+use tower::{Service as _, ServiceExt as _};
+
+use super::deadline;
+use super::proof::{Claim, NodeSecret};
+use crate::auth::Principal;
+use crate::metrics as names;
+
+/// Longest that a connection may take to come up: a node that is alive is near.
+const CONNECT_WITHIN: Duration = Duration::from_secs(1);
+/// How often a connection is asked whether it still lives, and how long the answer may take: a frozen node is given up within both.
+const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(3));
+/// Log lines about one thing that goes wrong with every call: one in this time.
+const SAY_AGAIN: Duration = Duration::from_secs(10);
+
+/// The headers of a call between nodes.
+pub(super) mod headers {
+    /// The asker's name.
+    pub(crate) const FROM: &str = "sluice-node";
+    /// The addressee's name.
+    pub(crate) const TO: &str = "sluice-node-to";
+    /// The proof of both directions.
+    pub(crate) const PROOF: &str = "sluice-node-proof";
+    /// The caller's tenant.
+    pub(crate) const TENANT: &str = "sluice-tenant";
+    /// The caller's name, base64.
+    pub(crate) const SUBJECT: &str = "sluice-subject-bin";
+    /// The caller's scopes, separated by spaces.
+    pub(crate) const SCOPES: &str = "sluice-scopes";
+    /// In an answer: nothing was done, since the addressee does not own what it is about.
+    pub(crate) const NOT_MINE: &str = "sluice-not-mine";
+}
+
+/// What a call to another node came to when it has no answer.
+#[derive(Debug)]
+pub(super) enum Unanswered {
+    /// The node does not own what it was asked about, and did nothing.
+    NotMine,
+    /// Whether anything was done is not known.
+    Lost(String),
+    /// The node and this one do not belong together; what to do about it was logged.
+    Stranger,
+}
+
+/// The ways to other nodes.
+pub(super) struct Peers {
+    /// This node's name.
+    name: String,
+    secret: NodeSecret,
+    tls: Option<ClientTlsConfig>,
+    channels: Mutex<HashMap<String, (Peer, Channel)>>,
+    said: Mutex<Option<Instant>>,
+}
+
+/// The caller in the form in which it travels.
+struct Caller {
+    tenant: HeaderValue,
+    subject: HeaderValue,
+    scopes: HeaderValue,
+}
+
+impl Caller {
+    fn of(principal: &Principal) -> Option<Self> {
+        let scopes: Vec<&str> = principal.scopes.iter().map(|scope| scope.name()).collect();
+        Some(Self {
+            tenant: HeaderValue::from_str(principal.tenant.as_str()).ok()?,
+            subject: HeaderValue::from_str(&STANDARD_NO_PAD.encode(principal.subject.as_bytes())).ok()?,
+            scopes: HeaderValue::from_str(&scopes.join(" ")).ok()?,
+        })
+    }
+}
+
+impl Peers {
+    pub(super) fn new(name: String, secret: NodeSecret, tls: Option<ClientTlsConfig>) -> Self {
+        Self { name, secret, tls, channels: Mutex::default(), said: Mutex::default() }
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub(super) fn secret(&self) -> &NodeSecret {
+        &self.secret
+    }
+
+    /// Whether it is time to say something again that is said for every call.
+    pub(super) fn may_say(&self) -> bool {
+        let mut said = self.said.lock();
+        let due = said.is_none_or(|at| at.elapsed() >= SAY_AGAIN);
+        if due {
+            *said = Some(Instant::now());
+        }
+        due
+    }
+
+    /// Forgets connections to nodes that are not in `alive`.
+    fn channel(&self, peer: &Peer, alive: impl FnOnce() -> Vec<Peer>) -> Result<Channel, String> {
+        let mut channels = self.channels.lock();
+        if let Some((known, channel)) = channels.get(&peer.name)
+            && known == peer
+        {
+            return Ok(channel.clone());
+        }
+        let alive = alive();
+        channels.retain(|name, _| alive.iter().any(|node| node.name == *name));
+        let channel = self.endpoint(peer)?.connect_lazy();
+        channels.insert(peer.name.clone(), (peer.clone(), channel.clone()));
+        Ok(channel)
+    }
+
+    fn endpoint(&self, peer: &Peer) -> Result<Endpoint, String> {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        let endpoint = Endpoint::from_shared(format!("{scheme}://{}", peer.address))
+            .map_err(|_| format!("{:?} is no address: check [nodes] advertise there", peer.address))?
+            .connect_timeout(CONNECT_WITHIN)
+            .tcp_nodelay(true)
+            .initial_stream_window_size(super::STREAM_WINDOW)
+            .initial_connection_window_size(super::CONNECTION_WINDOW)
+            .http2_keep_alive_interval(KEEPALIVE.0)
+            .keep_alive_timeout(KEEPALIVE.1)
+            .keep_alive_while_idle(true);
+        match &self.tls {
+            Some(tls) => endpoint.tls_config(tls.clone()).map_err(|error| error.to_string()),
+            None => Ok(endpoint),
+        }
+    }
+
+    /// Sends one call to a node, for a caller or (`None`) for this node itself; `left`: the time that it may take.
+    pub(super) async fn ask(
+        &self,
+        peer: &Peer,
+        alive: impl FnOnce() -> Vec<Peer>,
+        path: &'static str,
+        caller: Option<&Principal>,
+        body: Body,
+        left: Option<Duration>,
+    ) -> Result<Response<Body>, Unanswered> {
+        let lost = |error: &dyn std::fmt::Display| Unanswered::Lost(format!("{}: {error}", peer.name));
+        let mut channel = self.channel(peer, alive).map_err(|error| lost(&error))?;
+        let caller = match caller.map(Caller::of) {
+            Some(None) => return Err(lost(&"the caller's name cannot be sent")),
+            Some(caller) => caller,
+            None => None,
+        };
+        let text = |part: fn(&Caller) -> &HeaderValue| caller.as_ref().map_or(&b""[..], |c| part(c).as_bytes());
+        let claim = Claim {
+            from: &self.name,
+            to: &peer.name,
+            path,
+            caller: [text(|c| &c.tenant), text(|c| &c.subject), text(|c| &c.scopes)],
+        };
+        let (proof, nonce) = self.secret.ask(&claim);
+        let mut request = Request::new(body);
+        *request.method_mut() = tonic::codegen::http::Method::POST;
+        *request.uri_mut() = Uri::from_static(path);
+        let ours = [
+            ("content-type", HeaderValue::from_static("application/grpc")),
+            ("te", HeaderValue::from_static("trailers")),
+            (headers::FROM, value(&self.name)),
+            (headers::TO, value(&peer.name)),
+            (headers::PROOF, value(&proof)),
+        ];
+        request.headers_mut().extend(ours.map(named));
+        if let Some(Caller { tenant, subject, scopes }) = caller {
+            let who = [(headers::TENANT, tenant), (headers::SUBJECT, subject), (headers::SCOPES, scopes)];
+            request.headers_mut().extend(who.map(named));
+        }
+        if let Some(left) = left {
+            request.headers_mut().insert(deadline::HEADER, deadline::header(left));
+        }
+        let answer = async { channel.ready().await?.call(request).await };
+        let mut response = answer.await.map_err(|error| lost(&with_causes(&error)))?;
+        let proven = response.headers_mut().remove(headers::PROOF);
+        if !proven.is_some_and(|proof| self.secret.is_answer(proof.as_bytes(), &nonce)) {
+            self.stranger(peer, response.headers());
+            return Err(Unanswered::Stranger);
+        }
+        if response.headers_mut().remove(headers::NOT_MINE).is_some() {
+            return Err(Unanswered::NotMine);
+        }
+        Ok(response)
+    }
+
+    /// Says once in a while that a node does not prove the secret.
+    fn stranger(&self, peer: &Peer, answer: &HeaderMap) {
+        metrics::counter!(names::NODE_STRANGERS, "side" => "asked").increment(1);
+        if self.may_say() {
+            let said = Status::from_header_map(answer).map(|status| status.message().to_owned()).unwrap_or_default();
+            tracing::error!(
+                peer = peer.name,
+                address = peer.address,
+                said,
+                "a node does not prove this installation's node secret: [nodes] secret must be the same on all nodes, and advertise must lead to the node itself"
+            );
+        }
+    }
+}
+
+fn named((name, value): (&'static str, HeaderValue)) -> (tonic::codegen::http::HeaderName, HeaderValue) {
+    (tonic::codegen::http::HeaderName::from_static(name), value)
+}
+
+/// Node names and proofs are ASCII; what is not would be refused by the addressee.
+fn value(text: &str) -> HeaderValue {
+    HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static(""))
+}
+
+/// An error with what caused it: the transport's own text is only "transport error".
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text = format!("{text}: {inner}");
+        cause = inner.source();
+    }
+    text
+}

@@ -1,0 +1,8 @@
+//! Two nodes in one process, with real sockets between them and a directory that the test moves.
+
+mod calls;
+mod house;
+mod lost;
+mod secrets;
+mod streams;
+mod webhooks;
