@@ -1,4 +1,4 @@
-//! The server put together: ledger, engine, façade, three listeners, and the order in which they end.
+//! The server put together: ledger, engine, façade, listeners, and the order in which they end.
 //!
 //! The end is in the direction of the data: new work is refused, senders bring in their answers, statuses reach the ledger, and
 //! only then the webhooks close; the store is last. Each step has a deadline of its own and says whether it was kept.
@@ -21,14 +21,19 @@ use sluice_engine::store::Store;
 use sluice_engine::store::embedded::{self, EmbeddedConfig, EmbeddedStore};
 use sluice_engine::store::scylla::{self, NodeConfig, ScyllaStore};
 use sluice_engine::trace::TraceConfig;
+use sluice_engine::webhook::WebhookSink;
 use sluice_engine::{Engine, Stopped};
 use tokio_util::sync::CancellationToken;
+use tonic::transport::{Certificate, ClientTlsConfig};
 
 use crate::auth::Verifier;
 use crate::certificate;
 use crate::config::{Account, Config, ProviderAccount, StoreKind, SyncMode};
 use crate::grpc::{self, CallTraces, GrpcLimits, GrpcParts, GrpcServer, ServerInfo};
 use crate::metrics as names;
+use crate::nodes::events::EventRouter;
+use crate::nodes::proof::NodeSecret;
+use crate::nodes::{self, Nodes};
 use crate::ops::{self, Machine, OpsPage};
 use crate::serve::{Listeners, ops_limits, webhook_config};
 use crate::traces::Export;
@@ -57,7 +62,8 @@ pub async fn run(config: Config, options: ServeOptions) -> anyhow::Result<ExitCo
     let clock = Clock::system();
     // First: a second server on the same data hears whose it is, not that an address is in use.
     let store = open_store(&config, &clock).await?;
-    let listeners = match Listeners::bind(&config.listen).await {
+    let inside = config.nodes.name.is_some().then_some(config.nodes.inside.listen);
+    let listeners = match Listeners::bind(&config.listen, inside).await {
         Ok(listeners) => listeners,
         Err(error) => {
             // So that its lock, or its lease, is let go of.
@@ -90,18 +96,21 @@ pub async fn run(config: Config, options: ServeOptions) -> anyhow::Result<ExitCo
     })
     .map_err(|error| anyhow::anyhow!("{error}"))?;
 
-    let (stop_grpc, stop_webhooks, stop_ops) =
-        (CancellationToken::new(), CancellationToken::new(), CancellationToken::new());
+    let nodes = other_nodes(&config, &engine)?;
+    let sink: Arc<dyn WebhookSink> = match &nodes {
+        None => engine.webhook_sink(),
+        Some(nodes) => {
+            let (wait, secret) = (config.nodes.inside.set_aside_after, store.installation_secret().await?);
+            Arc::new(EventRouter::new(engine.webhook_sink(), Arc::clone(nodes), secret, wait))
+        }
+    };
+    let [stop_grpc, stop_webhooks, stop_nodes, stop_ops] = std::array::from_fn(|_| CancellationToken::new());
     let upkeep = tokio::spawn(ops::upkeep(recorder.clone(), stop_ops.clone()));
     note_expiries(&config);
     let page = ops_page(recorder, &engine, Machine::new(clock.wall(), config.data_dir.clone()));
     let ops_task = tokio::spawn(ops::serve(listeners.ops, page, ops_limits(), stop_ops.clone()));
-    let webhooks_task = tokio::spawn(webhooks::serve(
-        listeners.webhooks,
-        engine.webhook_sink(),
-        webhook_config(&config)?,
-        stop_webhooks.clone(),
-    ));
+    let webhooks_task =
+        tokio::spawn(webhooks::serve(listeners.webhooks, sink, webhook_config(&config)?, stop_webhooks.clone()));
     let parts = GrpcParts {
         control,
         verifier: Arc::new(verifier),
@@ -121,10 +130,19 @@ pub async fn run(config: Config, options: ServeOptions) -> anyhow::Result<ExitCo
         },
         traces: export.as_ref().map(|export| CallTraces { sink: export.sink(), ratio: config.traces.call_ratio }),
         tls: grpc_tls(&config)?,
-        nodes: None,
+        nodes,
         shutdown: stop_grpc.clone(),
     };
-    let grpc = GrpcServer::new(parts);
+    let grpc = Arc::new(GrpcServer::new(parts));
+    let inside_task = match listeners.nodes {
+        None => None,
+        Some(listener) => {
+            let tls = config.tls.nodes.as_ref().map(grpc::tls_config).transpose();
+            let tls = tls.context("the certificate for other nodes cannot be read")?;
+            let (grpc, engine, stop) = (Arc::clone(&grpc), engine.webhook_sink(), stop_nodes.clone());
+            Some(tokio::spawn(async move { grpc.serve_nodes(listener, engine, tls, stop).await }))
+        }
+    };
     let mut grpc_task = tokio::spawn(async move { grpc.serve(listeners.grpc).await });
     tracing::info!(version = env!("CARGO_PKG_VERSION"), "sluice serves");
 
@@ -140,7 +158,13 @@ pub async fn run(config: Config, options: ServeOptions) -> anyhow::Result<ExitCo
     let grpc_closed = grpc_task.is_finished() || within(config.shutdown.close_grpc, grpc_task).await;
     stop_webhooks.cancel();
     let webhooks_closed = within(config.shutdown.close_webhooks + Duration::from_secs(1), webhooks_task).await;
-    tracing::info!(grpc = grpc_closed, webhooks = webhooks_closed, "listeners closed");
+    // Other nodes last: until here they are told what is not this node's any more.
+    stop_nodes.cancel();
+    let nodes_closed = match inside_task {
+        Some(task) => within(config.shutdown.close_grpc, task).await,
+        None => true,
+    };
+    tracing::info!(grpc = grpc_closed, webhooks = webhooks_closed, nodes = nodes_closed, "listeners closed");
     if let Some(engine) = Arc::into_inner(engine) {
         engine.close().await;
     }
@@ -152,6 +176,29 @@ pub async fn run(config: Config, options: ServeOptions) -> anyhow::Result<ExitCo
     stop_ops.cancel();
     let _ = tokio::join!(ops_task, upkeep);
     Ok(farewell(stopped, store_closed))
+}
+
+/// What this server needs to know of the others that share its ledger; `None`: there are none.
+fn other_nodes(config: &Config, engine: &Engine) -> anyhow::Result<Option<Arc<Nodes>>> {
+    let (Some(name), inside) = (&config.nodes.name, &config.nodes.inside) else { return Ok(None) };
+    let secret = inside.secret.as_ref().and_then(|secret| NodeSecret::new(secret.expose()));
+    let secret = secret.context("[nodes] secret is missing or too short")?;
+    let tls = match (&config.tls.nodes, &inside.ca_file) {
+        (None, _) => None,
+        (Some(_), None) => Some(ClientTlsConfig::new().with_native_roots()),
+        (Some(_), Some(file)) => {
+            let authority = std::fs::read(file).with_context(|| format!("[nodes] ca_file {}", file.display()))?;
+            Some(ClientTlsConfig::new().ca_certificate(Certificate::from_pem(authority)))
+        }
+    };
+    let limits = nodes::Limits {
+        message_bytes_max: config.grpc.message_bytes_max,
+        request_timeout: config.grpc.request_timeout,
+        idle: config.grpc.import_idle,
+        streams_max: inside.streams_max,
+    };
+    let directory = engine.directory();
+    Ok(Some(Nodes::new(nodes::Parts { name: name.clone(), directory, secret, tls, limits })))
 }
 
 /// The last line: what somebody has to know who stopped the server.
@@ -183,11 +230,14 @@ async fn stop_signal() -> std::io::Result<&'static str> {
 }
 
 fn print_addresses(listeners: &Listeners) -> anyhow::Result<()> {
-    let line = serde_json::json!({
+    let mut line = serde_json::json!({
         "grpc": listeners.grpc.local_addr()?.to_string(),
         "webhooks": listeners.webhooks.local_addr()?.to_string(),
         "ops": listeners.ops.local_addr()?.to_string(),
     });
+    if let Some(nodes) = &listeners.nodes {
+        line["nodes"] = nodes.local_addr()?.to_string().into();
+    }
     let mut out = std::io::stdout().lock();
     writeln!(out, "{line}")?;
     Ok(out.flush()?)
@@ -216,7 +266,9 @@ async fn open_store(config: &Config, clock: &Clock) -> anyhow::Result<Arc<dyn St
 /// When certificates and access tokens expire: so that somebody is told weeks before, not by the silence after.
 #[allow(clippy::cast_precision_loss)] // seconds stay far below 2^52
 fn note_expiries(config: &Config) {
-    for (listener, files) in [("grpc", &config.tls.grpc), ("webhooks", &config.tls.webhooks)] {
+    for (listener, files) in
+        [("grpc", &config.tls.grpc), ("webhooks", &config.tls.webhooks), ("nodes", &config.tls.nodes)]
+    {
         if let Some(at) = files.as_ref().and_then(|files| certificate::chain_expires(&files.cert_file)) {
             metrics::gauge!(names::CERTIFICATE_EXPIRY, "listener" => listener).set(at.as_second() as f64);
         }

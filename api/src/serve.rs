@@ -14,7 +14,7 @@ use crate::listener::ListenerLimits;
 use crate::tls::{self, TlsError};
 use crate::webhooks::{Receiver, WebhookAccount, WebhookConfig, WebhookLimits};
 
-/// The three sockets, bound once the ledger is ours and before anything works on it.
+/// The sockets, bound once the ledger is ours and before anything works on it.
 #[derive(Debug)]
 pub struct Listeners {
     /// gRPC.
@@ -23,6 +23,8 @@ pub struct Listeners {
     pub webhooks: TcpListener,
     /// Metrics and health.
     pub ops: TcpListener,
+    /// For other nodes, where there may be some.
+    pub nodes: Option<TcpListener>,
 }
 
 /// Why the server cannot start listening.
@@ -47,12 +49,16 @@ pub enum ServeError {
 }
 
 impl Listeners {
-    /// Binds all three.
+    /// Binds all; `nodes`: the address for other nodes.
     ///
     /// # Errors
     /// [`ServeError::Bind`], naming the listener.
-    pub async fn bind(listen: &Listen) -> Result<Self, ServeError> {
+    pub async fn bind(listen: &Listen, nodes: Option<SocketAddr>) -> Result<Self, ServeError> {
         Ok(Self {
+            nodes: match nodes {
+                Some(address) => Some(bind("nodes", address).await?),
+                None => None,
+            },
             grpc: bind("grpc", listen.grpc).await?,
             webhooks: bind("webhooks", listen.webhooks).await?,
             ops: bind("ops", listen.ops).await?,
@@ -168,9 +174,9 @@ auth_token_env = "SECRET"
 
     #[tokio::test]
     async fn a_taken_port_is_named() {
-        let first = Listeners::bind(&config().listen).await.expect("free ports");
+        let first = Listeners::bind(&config().listen, None).await.expect("free ports");
         let taken = first.ops.local_addr().expect("it is bound");
-        let again = Listeners::bind(&Listen { ops: taken, ..config().listen }).await.expect_err("it is taken");
+        let again = Listeners::bind(&Listen { ops: taken, ..config().listen }, None).await.expect_err("it is taken");
         assert!(again.to_string().starts_with(&format!("cannot listen on {taken} for ops: ")), "{again}");
     }
 }

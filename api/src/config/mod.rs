@@ -27,7 +27,7 @@ use sluice_engine::webhook::twilio::PublicUrl;
 use toml::de::DeTable;
 
 pub use accounts::{Account, MetaAccount, ProviderAccount, TwilioAccount};
-pub use nodes::Nodes;
+pub use nodes::{Inside, Nodes};
 pub use report::{Kind, Place, Problem, Report};
 pub use secret::Secret;
 pub use sections::{

@@ -1,11 +1,15 @@
 //! This server as one of several nodes that share a ledger.
 
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use sluice_engine::config::NodesConfig;
 
 use super::reader::Section;
 use super::report::Kind;
+use super::secret::Secret;
+use crate::nodes::proof::{NodeSecret, SECRET_BYTES_MIN};
 
 /// Longest name of a node.
 const NAME_BYTES_MAX: usize = 63;
@@ -19,6 +23,51 @@ pub struct Nodes {
     pub advertise: Option<String>,
     /// How it deals with the others.
     pub engine: NodesConfig,
+    /// How they speak to each other.
+    pub inside: Inside,
+}
+
+/// How nodes speak to each other.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inside {
+    /// Where this node listens for the others.
+    pub listen: SocketAddr,
+    /// The secret that all nodes share; there where there is a name.
+    pub secret: Option<Secret>,
+    /// Who signed the other nodes' certificates, PEM; `None`: whom this machine trusts.
+    pub ca_file: Option<PathBuf>,
+    /// How long an owner of webhook events is looked for before they are set aside.
+    pub set_aside_after: Duration,
+    /// Most streams that are sent on at once.
+    pub streams_max: usize,
+}
+
+impl Inside {
+    fn read(s: &mut Section<'_, '_>, needed: bool) -> Self {
+        let secret = if needed { Some(s.secret_required("secret")) } else { s.secret("secret") };
+        if let Some(secret) = &secret
+            && !secret.expose().is_empty()
+            && NodeSecret::new(secret.expose()).is_none()
+        {
+            let key = if s.has("secret_env") { "secret_env" } else { "secret_file" };
+            let hint = Some("for example what `openssl rand -hex 32` prints, the same on all nodes");
+            s.problem(key, Kind::Value, format!("must hold at least {SECRET_BYTES_MIN} bytes"), hint);
+        }
+        let ca_file = s.path("ca_file");
+        if let Some(Err(error)) = ca_file.as_ref().map(std::fs::read) {
+            s.problem("ca_file", Kind::Value, format!("cannot be read: {error}"), None);
+        }
+        let listen = s.parsed("listen", "127.0.0.1:7403", |text| {
+            text.parse::<SocketAddr>().map_err(|_| "must be address:port, e.g. 0.0.0.0:7403")
+        });
+        Self {
+            listen: listen.unwrap_or(SocketAddr::from(([127, 0, 0, 1], 7403))),
+            secret,
+            ca_file,
+            set_aside_after: s.milliseconds("set_aside_after_ms", 1_000, 100..=1_000),
+            streams_max: s.count("streams_max", 256, 1..=65_536),
+        }
+    }
 }
 
 impl Nodes {
@@ -57,7 +106,8 @@ impl Nodes {
         if engine.poll * 3 > lease {
             s.problem("poll_ms", Kind::Value, "must be at most a third of [store.scylla] lease_ms", None);
         }
-        Self { name, advertise, engine }
+        let inside = Inside::read(s, name.is_some());
+        Self { name, advertise, engine, inside }
     }
 }
 

@@ -50,13 +50,15 @@ impl Listen {
     }
 }
 
-/// Certificates of the two listeners that face others; a listener without one speaks plain text.
+/// Certificates of the listeners that face others; a listener without one speaks plain text.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Tls {
     /// For gRPC.
     pub grpc: Option<TlsFiles>,
     /// For webhooks.
     pub webhooks: Option<TlsFiles>,
+    /// For other nodes.
+    pub nodes: Option<TlsFiles>,
 }
 
 /// A certificate chain and its key, as PEM files.
@@ -70,7 +72,11 @@ pub struct TlsFiles {
 
 impl Tls {
     pub(super) fn read(s: &mut Section<'_, '_>) -> Self {
-        Self { grpc: s.section("grpc", TlsFiles::read), webhooks: s.section("webhooks", TlsFiles::read) }
+        Self {
+            grpc: s.section("grpc", TlsFiles::read),
+            webhooks: s.section("webhooks", TlsFiles::read),
+            nodes: s.section("nodes", TlsFiles::read),
+        }
     }
 }
 

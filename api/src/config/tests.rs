@@ -307,3 +307,19 @@ fn a_report_says_how_many_and_a_missing_file_is_one() {
     let report = check_with(&file, &environment(&[]));
     assert!(report.config.is_some() && report.to_string().ends_with("sluice.toml: good"), "{report}");
 }
+
+#[test]
+fn a_node_among_others_needs_a_secret_that_is_long_enough() {
+    let text = |more: &str| {
+        let node = "[nodes]\nname = \"a\"\nadvertise = \"10.0.0.7:7403\"\n";
+        format!("{AUTH}[store]\nkind = \"scylla\"\n[store.scylla]\ncontact_points = [\"10.0.0.1:9042\"]\n{node}{more}")
+    };
+    let found = problems(&text(""));
+    assert!(found.len() == 1 && found[0].contains("nodes.secret_file"), "{found:#?}");
+    let with = |value: String| problems_with(&text("secret_env = \"NODE\"\n"), &[("NODE", &value)]);
+    let found = with("x".repeat(31));
+    assert!(found.len() == 1 && found[0].contains("at least 32 bytes") && !found[0].contains("xxx"), "{found:#?}");
+    assert_eq!(with("x".repeat(32)), [""; 0]);
+    let found = problems(&format!("{AUTH}[nodes]\nlisten = \"here\"\nca_file = \"/nowhere.pem\"\n"));
+    assert!(found.len() == 2 && found.iter().any(|p| p.contains("nodes.ca_file")), "{found:#?}");
+}

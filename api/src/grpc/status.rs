@@ -13,6 +13,8 @@ const DOMAIN: &str = "sluice";
 const VIOLATIONS_MAX: usize = 32;
 /// Longest text of one violation, in bytes.
 const TEXT_BYTES_MAX: usize = 300;
+/// The reason that says that another node has to be asked.
+pub(crate) const ELSEWHERE: &str = "ELSEWHERE";
 /// When to come again after something that passes by itself.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -47,7 +49,7 @@ pub(crate) fn of(error: &Error) -> Status {
         }
         Error::Elsewhere(_) => {
             details.set_retry_info(Some(RETRY_AFTER));
-            "ELSEWHERE"
+            ELSEWHERE
         }
         Error::Damaged(_) => "DAMAGED",
         Error::Bug(_) => "BUG",

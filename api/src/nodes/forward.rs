@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use tonic::body::Body;
 use tonic::codegen::http::Response;
 use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
 
 use super::Nodes;
 use super::peers::Unanswered;
@@ -115,7 +116,8 @@ impl Nodes {
                 Whereabouts::Nobody => None,
             };
             if let Some(answer) = answer
-                && !(carried.is_left() && is_unavailable(&answer) && self.has_moved(call, &seen).await)
+                && !(carried.is_left()
+                    && (is_elsewhere(&answer) || is_unavailable(&answer) && self.has_moved(call, &seen).await))
             {
                 return answer;
             }
@@ -218,6 +220,12 @@ fn held(answer: Response<Body>, place: Option<OwnedSemaphorePermit>) -> Response
 pub(super) fn is_unavailable(answer: &Response<Body>) -> bool {
     // A call that fails before its first message has its status in the head.
     Status::from_header_map(answer.headers()).is_some_and(|status| status.code() == Code::Unavailable)
+}
+
+/// Whether it was answered that the owner is another by now, which the directory may not know yet. Nothing was changed then.
+fn is_elsewhere(answer: &Response<Body>) -> bool {
+    let status = Status::from_header_map(answer.headers()).filter(|status| status.code() == Code::Unavailable);
+    status.and_then(|status| status.get_details_error_info()).is_some_and(|info| info.reason == status::ELSEWHERE)
 }
 
 fn no_owner(text: &'static str) -> Response<Body> {
