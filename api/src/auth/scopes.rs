@@ -18,6 +18,7 @@ const ADMIN: Access = Access::Needs(Scope::Admin);
 /// Every call of the contract.
 const CALLS: &[(&str, Access)] = &[
     ("/sluice.v1.AdminService/Backup", ADMIN),
+    ("/sluice.v1.AdminService/GetNodes", ADMIN),
     ("/sluice.v1.AdminService/GetServerInfo", READ),
     ("/sluice.v1.CampaignService/BatchCancelCampaigns", SEND),
     ("/sluice.v1.CampaignService/BatchPauseCampaigns", SEND),

@@ -48,6 +48,7 @@ named!(
     GetCampaignResponse,
     GetLineResponse,
     GetMessageResponse,
+    GetNodesResponse,
     GetPoolResponse,
     GetServerInfoResponse,
     GetTemplateResponse,

@@ -21,6 +21,7 @@ pub mod lifecycle;
 pub mod lines;
 pub mod message_view;
 pub mod messages;
+pub mod nodes;
 pub mod output;
 pub mod pools;
 pub mod progress;
@@ -213,6 +214,8 @@ pub enum ClientCommand {
     },
     /// Show what is running, and as whom you are known to it
     Info,
+    /// Show the nodes that share the ledger, and which works on which pool, and why
+    Nodes,
     /// Print the completions for a shell, e.g. `source <(sluice completions bash)`
     Completions {
         /// The shell
@@ -304,6 +307,7 @@ async fn call(command: &ClientCommand, server: &Server, console: &mut Console) -
         C::Export(args) => export::run(args, server, console).await,
         C::Backup { file_name } => admin::backup(file_name, server, console).await,
         C::Info => admin::info(server, console).await,
+        C::Nodes => nodes::run(server, console).await,
         C::Import(_) | C::Watch(_) | C::Completions { .. } => Ok(Exit::Ok),
     }
 }
@@ -336,6 +340,7 @@ fn changes_something(command: &ClientCommand) -> bool {
         | C::Recount { .. }
         | C::Export(_)
         | C::Info
+        | C::Nodes
         | C::Completions { .. } => false,
     }
 }

@@ -5,7 +5,7 @@ use sluice_proto::v1;
 use sluice_proto::v1::admin_service_server::AdminService;
 use tonic::{Request, Response, Status};
 
-use super::convert::{span, timestamp};
+use super::convert::{nodes, span, timestamp};
 use super::{Front, ServerInfo, enter};
 
 /// Needs a little more than the other services: what the server says of itself.
@@ -33,6 +33,11 @@ impl AdminService for Admin {
             tenant_id: caller.tenant.as_str().to_owned(),
             scopes: caller.scopes.iter().map(|scope| scope.name().to_owned()).collect(),
         }))
+    }
+
+    async fn get_nodes(&self, request: Request<v1::GetNodesRequest>) -> Result<Response<v1::GetNodesResponse>, Status> {
+        let (caller, _) = enter(request)?;
+        Ok(Response::new(nodes(self.front.control.nodes(), &caller.tenant, &self.info.node_id)))
     }
 
     async fn backup(&self, request: Request<v1::BackupRequest>) -> Result<Response<v1::BackupResponse>, Status> {

@@ -90,6 +90,7 @@ use Route::{Here, Owner, Split};
 #[rustfmt::skip] // a line says where a call goes and why it may go there twice
 const ROUTES: &[(&str, Route)] = &[
     ("/sluice.v1.AdminService/Backup", Here),
+    ("/sluice.v1.AdminService/GetNodes", Here),
     ("/sluice.v1.AdminService/GetServerInfo", Here),
     ("/sluice.v1.CampaignService/BatchCancelCampaigns", Split),
     ("/sluice.v1.CampaignService/BatchPauseCampaigns", Split),

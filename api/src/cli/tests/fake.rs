@@ -22,6 +22,7 @@ pub(super) struct World {
     pub(super) provider: v1::Provider,
     pub(super) messages: Vec<v1::Message>,
     pub(super) recounts: Vec<v1::Recount>,
+    pub(super) nodes: v1::GetNodesResponse,
     /// Answers of `WatchCampaign`, one list for each stream that is opened; `Err` breaks the stream.
     pub(super) watches: VecDeque<Vec<Result<v1::WatchCampaignResponse, Status>>>,
     /// Whether a watch whose list is at its end stays open.

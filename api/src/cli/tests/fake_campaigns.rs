@@ -280,6 +280,11 @@ impl AdminService for Service {
         }))
     }
 
+    async fn get_nodes(&self, request: Request<GetNodesRequest>) -> Result<Response<GetNodesResponse>, Status> {
+        self.asked("GetNodes", &request)?;
+        Ok(Response::new(self.0.lock().nodes.clone()))
+    }
+
     async fn backup(&self, request: Request<BackupRequest>) -> Result<Response<BackupResponse>, Status> {
         self.asked("Backup", &request)?;
         let path = format!("/backups/{}", request.get_ref().file_name);

@@ -108,6 +108,50 @@ async fn lists_fit_eighty_columns() {
 }
 
 #[tokio::test]
+async fn who_owns_what_and_why() {
+    let span = |seconds, nanos| Some(prost_types::Duration { seconds, nanos });
+    let node = |name: &str, state: v1::NodeState| v1::Node {
+        node_id: name.into(),
+        address: "10.0.0.7:7403".into(),
+        version: "0.1.0".into(),
+        state: state.into(),
+        load: 161,
+        pools: 2,
+        ..v1::Node::default()
+    };
+    let pool = |id: &str, node: &str, to: &str| v1::PoolOwnership {
+        pool_id: id.into(),
+        node_id: node.into(),
+        reason: v1::OwnershipReason::TakenOver.into(),
+        since_time: at(0),
+        state: v1::OwnershipState::Owned.into(),
+        to_node_id: to.into(),
+    };
+    let fake = Fake::start(|world| {
+        world.nodes = v1::GetNodesResponse {
+            node_id: "a".into(),
+            nodes: vec![
+                v1::Node { lease_left: span(5, 250_000_000), ..node("a", v1::NodeState::Alive) },
+                v1::Node {
+                    silent_for: span(0, 300_000_000),
+                    clock_ahead: span(-1, -250_000_000),
+                    ..node("b", v1::NodeState::Draining)
+                },
+                v1::Node { load: 0, pools: 0, ..node("c", v1::NodeState::Gone) },
+            ],
+            pools: vec![pool("sms", "a", ""), pool("wa", "b", "a")],
+            ..v1::GetNodesResponse::default()
+        };
+    })
+    .await;
+    let ran = run(&fake, ["nodes"]).await;
+    assert_eq!(ran.exit, Exit::Ok, "{}", ran.err);
+    assert_eq!(ran.out, include_str!("nodes.txt"));
+    let fake = Fake::start(|world| world.nodes.node_id = "local".into()).await;
+    assert_eq!(run(&fake, ["nodes"]).await.out, "local has its ledger for itself: everything is its own.\n");
+}
+
+#[tokio::test]
 async fn lists_for_programs() {
     let fake = Fake::start(|world| {
         for number in 0..2_500 {

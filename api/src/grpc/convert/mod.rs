@@ -4,6 +4,7 @@ mod campaign;
 mod import;
 mod line;
 mod message;
+mod nodes;
 mod stats;
 mod template;
 
@@ -11,6 +12,7 @@ pub(super) use campaign::{campaign, campaign_spec, campaign_update, outcome, sel
 pub(super) use import::{import, refused_row, row_chunk};
 pub(super) use line::{account, line, line_spec, pool};
 pub(super) use message::{decision, message, orphan, unresolved};
+pub(super) use nodes::nodes;
 pub(super) use stats::{delta, recount, tenant_totals};
 pub(super) use template::{parameters, put_template, template};
 
