@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use super::consequence::Consequence;
 use super::sink::{Came, Placed, Sink};
-use crate::domain::ids::{AccountId, LineKey, MessageKey};
+use crate::domain::ids::{AccountId, CampaignKey, LineKey, MessageKey};
 use crate::domain::message::{Event, Reported};
 use crate::domain::time::UnixMillis;
 use crate::line::gate::LineShared;
+use crate::nodes::Whereabouts;
 use crate::store::{Entry, EntryResult, ParkedEvent, ParkedMove, StoreError};
 use crate::webhook::{LineIdentity, SinkError, StatusEvent};
 
@@ -144,13 +145,34 @@ impl Sink {
     async fn look(&self) -> Result<(), StoreError> {
         let now = self.context.clock.wall();
         let mut by_account: HashMap<AccountId, Vec<ParkedEvent>> = HashMap::new();
+        let (mut owners, mut not_mine) = (HashMap::new(), Vec::new());
         for event in self.context.store.parked(now, LOOK_AT_ONCE).await? {
-            by_account.entry(event.account.clone()).or_default().push(event);
+            if event.deadline > now && !self.is_mine(&event, &mut owners).await {
+                not_mine.push((event.id, ParkedMove::LookAgain(now.after(LOOKS[0]))));
+            } else {
+                by_account.entry(event.account.clone()).or_default().push(event);
+            }
+        }
+        if !not_mine.is_empty() {
+            self.context.store.settle_parked(not_mine).await?;
         }
         for (account, events) in by_account {
             self.look_for(&self.context.lines_of_account(&account), events, now).await?;
         }
         Ok(())
+    }
+
+    /// Whether this engine may place an event: it names no message of ours, or one of a campaign that is here. What is another's is
+    /// looked at again soon and at no cost: it may have been set aside because nobody had the campaign, and come here with it.
+    async fn is_mine(&self, event: &ParkedEvent, owners: &mut HashMap<CampaignKey, bool>) -> bool {
+        let Some((MessageKey { campaign, .. }, _)) = event.attempt else { return true };
+        if let Some(known) = owners.get(&campaign) {
+            return *known;
+        }
+        let found = self.context.pools.of_campaign_key(campaign).await;
+        let mine = !matches!(found, Ok(Whereabouts::There(_) | Whereabouts::Nobody));
+        owners.insert(campaign, mine);
+        mine
     }
 
     /// Looks for the messages of one account's events: all at once by the provider's ids, else where the correlation id points to.
@@ -175,9 +197,14 @@ impl Sink {
         let results = self.context.ledger.commit(entries).await?;
         let mut consequences = Vec::new();
         for ((place, consequence), result) in places.into_iter().zip(results) {
-            if matches!(result, EntryResult::Applied | EntryResult::NoChange) {
-                moves[place].1 = ParkedMove::Placed;
-                consequences.extend(consequence.filter(|_| result == EntryResult::Applied));
+            match result {
+                EntryResult::Applied | EntryResult::NoChange => {
+                    moves[place].1 = ParkedMove::Placed;
+                    consequences.extend(consequence.filter(|_| result == EntryResult::Applied));
+                }
+                // It went just now.
+                EntryResult::Elsewhere => moves[place].1 = ParkedMove::LookAgain(now.after(LOOKS[0])),
+                EntryResult::Refused | EntryResult::Unknown => {}
             }
         }
         self.context.store.settle_parked(moves).await?;

@@ -194,6 +194,14 @@ impl WebhookSink for EventRouter {
             }
             if Instant::now() + pause >= until {
                 self.set_aside.increment(left.len() as u64);
+                if self.nodes.peers.may_say() {
+                    let events = left.len();
+                    tracing::warn!(
+                        account = &**account,
+                        events,
+                        "no node takes events of its campaigns: they are set aside"
+                    );
+                }
                 return self.engine.set_aside(account, left).await;
             }
             tokio::time::sleep(pause).await;
