@@ -7,11 +7,15 @@
 //! people   generated recipients and CSV files of them
 //! client   a customer: lines, templates, campaigns, imports, waiting
 //! world    all of it together in a directory of its own
+//! balancer what stands before several servers where providers call
+//! cluster  several servers on one ledger
 //! ```
 //!
 //! Everything that waits has a deadline; everything that was started ends with its handle.
 
+pub mod balancer;
 pub mod client;
+pub mod cluster;
 pub mod config;
 pub mod cql;
 pub mod people;

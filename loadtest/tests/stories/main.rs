@@ -6,6 +6,7 @@ mod bad_requests;
 mod cql;
 mod fooled;
 mod kills;
+mod nodes;
 mod operations;
 mod outages;
 mod providers;
