@@ -93,8 +93,10 @@ async fn a_node_whose_lease_is_over_sends_nothing_and_its_campaign_goes_on_elsew
     assert!(matches!(&there, Whereabouts::There(peer) if peer.name == "a" && peer.address == "a:7403"), "{there:?}");
     a.store.cut_off(true);
     a.sleep();
-    assert_eq!(a.house.runtime.line_status(line).allowed, 0.0, "its gates are shut at once");
-    let at_sleep = a.house.taken(&run).len();
+    let status = a.house.runtime.line_status(line);
+    assert_eq!(status.allowed, 0.0, "its gates are shut at once");
+    // Seen by the provider, on its way there, or between its look and the write: one for each thread.
+    let at_sleep = a.house.taken(&run).len() + status.in_flight as usize + 2;
     b.until_has("p").await;
     b.house.until_state(&run, CampaignState::Completed).await;
     let mut times: Vec<_> = b.house.taken(&run).into_iter().map(|seen| seen.at).collect();
@@ -102,7 +104,7 @@ async fn a_node_whose_lease_is_over_sends_nothing_and_its_campaign_goes_on_elsew
     let silence = times.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap();
     assert!(silence >= Duration::from_secs(1), "one full window of silence, not {silence:?}");
     let before = times.windows(2).position(|pair| pair[1] - pair[0] == silence).unwrap() + 1;
-    assert!(before <= at_sleep + 8, "{before} of {at_sleep}: only what was between its look and the write");
+    assert!(before <= at_sleep, "{before} of {at_sleep}: nothing of what was prepared left");
     let taken = b.house.taken_by_recipient(&run);
     assert!(taken.values().all(|times| *times == 1), "doubled");
     b.house.assert_counts(&run).await;
