@@ -146,15 +146,24 @@ impl Cache {
     ) -> StoreResult<T> {
         let place = self.place((hot.key, number));
         let mut held = self.between_batches(&place).await?;
-        if held.is_none() {
-            *held = Some(self.load(hot, number).await?);
+        let segment = self.current(hot, number, &mut held).await?;
+        segment.end_with(hot.head().end_version);
+        Ok(work(segment))
+    }
+
+    /// The segment, read unless what is held was read since its pool is ours: what another node works on moves without a word to us.
+    pub(super) async fn current<'s>(
+        &self,
+        hot: &Hot,
+        number: u32,
+        held: &'s mut Option<Segment>,
+    ) -> StoreResult<&'s mut Segment> {
+        if held.as_ref().is_some_and(|segment| !self.cql.owned.had(&hot.pool, segment.as_of)) {
+            *held = None;
         }
-        match held.as_mut() {
-            Some(segment) => {
-                segment.end_with(hot.head().end_version);
-                Ok(work(segment))
-            }
-            None => Err(StoreError::Bug("a segment that was read is not there".to_owned())),
+        match held {
+            Some(segment) => Ok(segment),
+            None => Ok(held.insert(self.load(hot, number).await?)),
         }
     }
 
@@ -168,7 +177,7 @@ impl Cache {
     }
 
     /// Reads a segment, makes room for it, and corrects the counts kept of it: the rows are the truth.
-    pub(super) async fn load(&self, hot: &Hot, number: u32) -> StoreResult<Segment> {
+    async fn load(&self, hot: &Hot, number: u32) -> StoreResult<Segment> {
         self.make_room();
         let mut segment = Segment::load(&self.cql, hot, number).await?;
         let known = hot.segment(number);

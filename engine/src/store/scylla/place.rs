@@ -165,13 +165,10 @@ impl Place {
         if !head.sealed || hot.segment(self.key.1).is_none() {
             return self.drain().into_iter().for_each(|call| call.refuse(EntryResult::Unknown));
         }
-        if held.is_none() {
-            match cache.load(&hot, self.key.1).await {
-                Ok(segment) => *held = Some(segment),
-                Err(error) => return self.refuse_waiting(&error),
-            }
-        }
-        let Some(segment) = held.as_mut() else { return };
+        let segment = match cache.current(&hot, self.key.1, &mut held).await {
+            Ok(segment) => segment,
+            Err(error) => return self.refuse_waiting(&error),
+        };
         segment.end_with(head.end_version);
         let mut change = segment.begin();
         for (seq, event) in segment.withdraw_void(cache.cql.clock.wall(), cache.limits.rows / 2) {

@@ -22,6 +22,8 @@ type StateRow = (Option<i32>, Option<String>, Option<bool>, Option<Register>, Op
 #[derive(Debug)]
 pub(super) struct Segment {
     number: u32,
+    /// The number of the changes of ownership when its reading began.
+    pub(super) as_of: u64,
     messages: Vec<Compact>,
     older: HashMap<u32, Vec<Older>>,
     /// Its counts, as the rows say.
@@ -75,6 +77,7 @@ impl Segment {
         let summary = Summary { end_version: head.end_version, ..Summary::default() };
         let mut this = Self {
             number,
+            as_of: cql.owned.changes(),
             messages: vec![Compact::NOBODY; len],
             older: HashMap::new(),
             summary,

@@ -227,6 +227,26 @@ async fn a_pool_is_given_with_its_ages_and_what_is_in_flight() {
     assert_eq!(checked_counts(&*a.store, key).await.tally.open, 3);
 }
 
+/// What it looked at before says nothing of what the owner has sent since.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_looked_before_a_pool_was_its_own_looks_again() {
+    let config = fresh_keyspace();
+    let (a, b) = (node(&config, "a", 0), node(&config, "b", 0));
+    let key = campaign_at(&a, 20).await.key;
+    a.store.commit(vec![entry(key, 0, intent(1))]).await.unwrap();
+    assert_eq!(b.store.open_attempts(key, 0, 100).await.unwrap().len(), 1);
+    assert_eq!(b.store.read_window(key, 0, 1).await.unwrap().messages[0].key, message(key, 1));
+    a.store.commit((1..5).map(|seq| entry(key, seq, intent(1))).collect()).await.unwrap();
+    assert_eq!(b.store.open_attempts(key, 0, 100).await.unwrap().len(), 5, "another's moves without a word");
+    a.ownership.give(vec![(pool(), HandOver::default())], "b").await.unwrap();
+    assert_eq!(b.take().await.unwrap().len(), 1);
+    assert_eq!(b.store.open_attempts(key, 0, 100).await.unwrap().len(), 5);
+    assert_eq!(b.store.read_window(key, 0, 1).await.unwrap().messages[0].key, message(key, 5));
+    let again = b.store.commit((0..5).map(|seq| entry(key, seq, intent(1))).collect()).await.unwrap();
+    assert!(again.results.iter().all(|result| *result != EntryResult::Applied), "{:?}", again.results);
+    checked_counts(&*b.store, key).await;
+}
+
 /// A batch of the former owner lands after the take-over: an answer that it had, an intent that it never sent, and one for a message
 /// that the new owner has sent meanwhile.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
