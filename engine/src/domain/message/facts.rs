@@ -92,7 +92,8 @@ pub struct Attempt {
 }
 
 impl Attempt {
-    pub(super) fn new(number: u16, line: LineKey, at: UnixMillis) -> Self {
+    /// One with an intent and nothing more.
+    pub(crate) fn new(number: u16, line: LineKey, at: UnixMillis) -> Self {
         Self {
             number,
             line,

@@ -184,21 +184,9 @@ pub(super) fn state(register: Option<Register>, facts: Facts, end_version: u64) 
     Ok(state)
 }
 
+/// What no fact has told yet is 0.
 fn blank(number: u16) -> Attempt {
-    Attempt {
-        number,
-        line: LineKey(0),
-        intent_at: UnixMillis(0),
-        withdrawn_at: None,
-        accepted_at: None,
-        doubt_at: None,
-        provider_id: None,
-        sent: None,
-        delivered: None,
-        read: None,
-        failed: None,
-        failure: None,
-    }
+    Attempt::new(number, LineKey(0), UnixMillis(0))
 }
 
 fn set_fact(attempt: &mut Attempt, kind: usize, (at, number, text): Fact) -> StoreResult<()> {
