@@ -12,7 +12,7 @@ from queries import HERE, dashboards, metric_names, of_dashboards, of_rules, pan
 
 RUNBOOKS = HERE / "runbooks"
 # Troubles that users report, which no single alert is about; index leads to all.
-TROUBLES = {"index", "counts-frozen", "campaign-does-not-send", "statuses-stuck-at-sent", "template-rejected", "account-held"}
+TROUBLES = {"ledger-lost", "index", "counts-frozen", "campaign-does-not-send", "statuses-stuck-at-sent", "template-rejected", "account-held"}
 SUFFIXES = ("_bucket", "_sum", "_count")
 # Names that Prometheus itself makes.
 OF_PROMETHEUS = {"ALERTS", "up"}

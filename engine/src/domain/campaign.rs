@@ -294,6 +294,8 @@ pub enum HoldKind {
     Panics,
     /// Something that the campaign needs is missing (pool without lines, account not configured).
     Setup,
+    /// The ledger is a copy that was put back: what left after it was made is not known.
+    Restored,
 }
 
 /// The system's hold and its reason.
@@ -375,6 +377,29 @@ impl Campaign {
             self.updated_at = now;
         }
         Ok(self)
+    }
+
+    /// The record as it stands in a ledger that was put back from a copy made at `copied_at`; `None`: it cannot send anything by itself.
+    ///
+    /// Whoever looked pending then may have been sent to since. Only people can know, so only people let it go on; also one that was
+    /// paused, since it may have run again after the copy.
+    #[must_use]
+    pub fn restored(mut self, copied_at: UnixMillis, now: UnixMillis) -> Option<Self> {
+        use CampaignState as S;
+        if !matches!(self.state, S::Scheduled | S::Running | S::Paused | S::Held) {
+            return None;
+        }
+        self.state = S::Held;
+        self.hold = Some(Hold {
+            kind: HoldKind::Restored,
+            reason: format!(
+                "the ledger was put back from a copy made at {copied_at}: what left after that is not known, and resuming may send it twice"
+            ),
+            at: now,
+            until: None,
+        });
+        self.updated_at = now;
+        Some(self)
     }
 
     /// Whether `stop_at` has come.

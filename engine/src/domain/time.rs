@@ -31,6 +31,16 @@ impl UnixMillis {
     }
 }
 
+/// RFC 3339 in UTC; a moment that no calendar has, as its number.
+impl std::fmt::Display for UnixMillis {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match jiff::Timestamp::from_millisecond(self.0) {
+            Ok(at) => write!(f, "{at}"),
+            Err(_) => write!(f, "{} ms", self.0),
+        }
+    }
+}
+
 /// Nanoseconds on a clock that never steps, counted from an arbitrary moment of this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub struct Mono(pub u64);

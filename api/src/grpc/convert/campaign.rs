@@ -99,6 +99,7 @@ pub(super) fn hold(hold: &Hold) -> v1::Hold {
         HoldKind::RequestErrors => v1::HoldReason::RequestErrors,
         HoldKind::Panics => v1::HoldReason::Quarantine,
         HoldKind::Setup => v1::HoldReason::Setup,
+        HoldKind::Restored => v1::HoldReason::Restored,
     };
     v1::Hold {
         reason: reason.into(),

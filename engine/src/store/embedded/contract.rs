@@ -33,7 +33,8 @@ impl Store for EmbeddedStore {
 
     async fn backup(&self, path: &Path) -> StoreResult<BackupReport> {
         let (path, begun) = (path.to_owned(), self.shared.clock.mono());
-        let bytes = self.readers.read_at_once(move |conn| backup::copy(conn, &path)).await?;
+        let now = self.shared.clock.wall();
+        let bytes = self.readers.read_at_once(move |conn| backup::copy(conn, &path, now)).await?;
         Ok(BackupReport { bytes, took: self.shared.clock.mono().since(begun) })
     }
 

@@ -133,6 +133,17 @@ pub enum OpenError {
         /// What was found.
         reason: String,
     },
+    /// A ledger was here and is not there any more, or is empty: a new one would send to everybody again.
+    #[error(
+        "{path} {what}, although a ledger was kept in this directory: restore a backup (or, to begin anew, use an empty directory)",
+        path = path.display()
+    )]
+    Lost {
+        /// The ledger's file.
+        path: PathBuf,
+        /// What was found instead.
+        what: &'static str,
+    },
     /// It cannot be used for another reason.
     #[error("{path} cannot be used: {reason}", path = path.display())]
     Refused {
@@ -180,9 +191,10 @@ impl EmbeddedStore {
     /// is checked page by page, up to a few hundred.
     pub fn open(config: EmbeddedConfig, clock: Clock) -> Result<Arc<Self>, OpenError> {
         std::fs::create_dir_all(&config.dir).map_err(|error| OpenError::Io { path: config.dir.clone(), error })?;
-        let lock = DirLock::take(&config.dir.join(LOCK_FILE))?;
+        let mut lock = DirLock::take(&config.dir.join(LOCK_FILE))?;
         let path = config.dir.join(LEDGER_FILE);
-        schema::prepare(&path)?;
+        schema::prepare(&path, lock.ledger_made(), clock.wall())?;
+        lock.note_ledger().map_err(|error| OpenError::Io { path: config.dir.join(LOCK_FILE), error })?;
         let shared = Arc::new(Shared {
             _lock: lock,
             path: path.clone(),

@@ -1,13 +1,15 @@
 //! The ledger's tables, for programs and for people with the `sqlite3` shell; and opening a file safely.
 
-use std::path::Path;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _};
 
 use super::OpenError;
 use super::error::store_error;
-use super::views;
+use super::{backup, views};
+use crate::domain::time::UnixMillis;
 use crate::store::StoreError;
 
 /// Version of the tables; a file with a higher one is refused.
@@ -219,19 +221,26 @@ pub(super) fn connect(path: &Path, usage: Use) -> rusqlite::Result<Connection> {
     Ok(conn)
 }
 
-/// Makes the ledger if there is none, or checks that the one found can be used.
-pub(super) fn prepare(path: &Path) -> Result<(), OpenError> {
-    create_private(path).map_err(|error| OpenError::Io { path: path.to_owned(), error })?;
-    let refuse = |error: rusqlite::Error| match store_error(&error) {
-        StoreError::Damaged(reason) => OpenError::Damaged { path: path.to_owned(), reason },
-        other => OpenError::Refused { path: path.to_owned(), reason: other.to_string() },
-    };
+/// Makes the ledger if there is none and none was made here before (`made`), or checks that the one found can be used.
+pub(super) fn prepare(path: &Path, made: bool, now: UnixMillis) -> Result<(), OpenError> {
+    let io = |error| OpenError::Io { path: path.to_owned(), error };
+    let lost = |what| Err(OpenError::Lost { path: path.to_owned(), what });
+    let log = beside(path, "-wal");
+    match std::fs::metadata(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            return if made || log.exists() { lost("is gone") } else { create_at(path) };
+        }
+        Err(error) => return Err(io(error)),
+        Ok(file) if file.len() == 0 => return lost("is empty"),
+        Ok(_) => {}
+    }
+    if !is_log(&log).map_err(io)? {
+        let reason = format!("{} is not its write-ahead log: what was committed last is not known", log.display());
+        return Err(OpenError::Damaged { path: path.to_owned(), reason });
+    }
+    let refuse = refusal(path);
     let conn = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(refuse)?;
     conn.busy_timeout(BUSY_WAIT).map_err(refuse)?;
-    let tables: i64 = conn.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(refuse)?;
-    if tables == 0 {
-        return create(&conn).map_err(refuse);
-    }
     let number = |name: &str| conn.pragma_query_value(None, name, |row| row.get::<_, u32>(0)).map_err(refuse);
     if number("application_id")? != APPLICATION_ID {
         let reason = "it is an SQLite file, but not a ledger of sluice".to_owned();
@@ -244,7 +253,38 @@ pub(super) fn prepare(path: &Path) -> Result<(), OpenError> {
     if let Some(reason) = check(&conn, path).map_err(refuse)? {
         return Err(OpenError::Damaged { path: path.to_owned(), reason });
     }
-    upgrade(&conn, found).map_err(refuse)
+    upgrade(&conn, found).map_err(refuse)?;
+    backup::take_over(&conn, now).map_err(|error| {
+        let reason = format!("it is a copy, and its campaigns cannot be held: {}", StoreError::from(error));
+        OpenError::Refused { path: path.to_owned(), reason }
+    })
+}
+
+/// Another file of the same name with something behind it.
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
+fn refusal(path: &Path) -> impl Fn(rusqlite::Error) -> OpenError + Copy {
+    |error: rusqlite::Error| match store_error(&error) {
+        StoreError::Damaged(reason) => OpenError::Damaged { path: path.to_owned(), reason },
+        other => OpenError::Refused { path: path.to_owned(), reason: other.to_string() },
+    }
+}
+
+/// Whether the file can be a write-ahead log, or is none (missing, empty, or only claimed from the disk and not yet written). SQLite takes a
+/// log whose header is not one for an empty one, and forgets what was committed in it. Format: <https://sqlite.org/fileformat.html#walformat>.
+fn is_log(path: &Path) -> std::io::Result<bool> {
+    const MAGIC: [[u8; 4]; 2] = [0x377f_0682_u32.to_be_bytes(), 0x377f_0683_u32.to_be_bytes()];
+    let mut header = Vec::new();
+    match std::fs::File::open(path) {
+        Ok(file) => file.take(32).read_to_end(&mut header)?,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(true),
+        Err(error) => return Err(error),
+    };
+    Ok(header.len() < 32 || header.iter().all(|byte| *byte == 0) || MAGIC.iter().any(|magic| header.starts_with(magic)))
 }
 
 /// Brings the tables of an older version up to date, in one step: a crash leaves the old ones.
@@ -263,8 +303,34 @@ fn create_private(path: &Path) -> std::io::Result<()> {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     options.open(path)?;
+    Ok(())
+}
+
+/// Makes the ledger under another name and gives it its own when it is whole: a file of that name is a ledger.
+fn create_at(path: &Path) -> Result<(), OpenError> {
+    let io = |error| OpenError::Io { path: path.to_owned(), error };
+    let new = beside(path, ".new");
+    for left in ["", "-wal", "-shm", "-journal"] {
+        match std::fs::remove_file(beside(&new, left)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(io(error)),
+            _ => {}
+        }
+    }
+    create_private(&new).map_err(io)?;
+    let refuse = refusal(path);
+    let conn = Connection::open_with_flags(&new, OpenFlags::SQLITE_OPEN_READ_WRITE).map_err(refuse)?;
+    create(&conn).map_err(refuse)?;
+    // The last to close it takes the log in.
+    conn.close().map_err(|(_, error)| refuse(error))?;
+    std::fs::File::open(&new).and_then(|file| file.sync_all()).map_err(io)?;
+    std::fs::rename(&new, path).map_err(io)?;
+    sync_folder(path).map_err(io)
+}
+
+#[cfg_attr(not(unix), allow(clippy::unnecessary_wraps))] // only there can a directory be opened and synced
+fn sync_folder(path: &Path) -> std::io::Result<()> {
     #[cfg(unix)]
-    if let Some(dir) = path.parent() {
+    if let Some(dir) = path.parent().filter(|dir| !dir.as_os_str().is_empty()) {
         std::fs::File::open(dir)?.sync_all()?;
     }
     Ok(())

@@ -4,6 +4,7 @@ use std::io::{Seek as _, SeekFrom, Write as _};
 use std::process::Command;
 
 use super::*;
+use crate::domain::campaign::{Campaign, CampaignState, HoldKind};
 use crate::domain::ids::SEGMENT_LEN;
 use crate::domain::message::{Decision, Event, Reported};
 use crate::domain::stage::End;
@@ -120,12 +121,53 @@ async fn damaged_files_are_refused_in_clear_words() {
 }
 
 #[tokio::test]
-async fn a_foreign_database_is_refused_and_an_empty_file_is_a_new_ledger() {
+async fn a_foreign_database_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     shell(dir.path()).execute_batch("CREATE TABLE mine (x)").unwrap();
     let error = refusal(dir.path());
     assert!(matches!(&error, OpenError::Refused { .. }) && error.to_string().contains("not a ledger"), "{error}");
-    std::fs::write(dir.path().join(LEDGER_FILE), b"").unwrap();
+}
+
+#[tokio::test]
+async fn a_ledger_that_was_lost_is_not_begun_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join(LEDGER_FILE);
+    // A start that was killed while it made the ledger, and before.
+    std::fs::write(dir.path().join("ledger.db.new"), b"half of it").unwrap();
+    std::fs::write(dir.path().join("ledger.lock"), b"process 1\n").unwrap();
+    open(dir.path()).close().await.unwrap();
+    assert!(!dir.path().join("ledger.db.new").exists());
+    let whole = std::fs::read(&path).unwrap();
+    let says = |what: &str| {
+        let error = refusal(dir.path());
+        assert!(matches!(&error, OpenError::Lost { .. }) && error.to_string().contains(what), "{error}");
+        assert!(error.to_string().contains("restore a backup"), "{error}");
+    };
+    std::fs::write(&path, b"").unwrap();
+    says("is empty");
+    std::fs::remove_file(&path).unwrap();
+    says("is gone");
+    // Also by its log alone.
+    std::fs::remove_file(dir.path().join("ledger.lock")).unwrap();
+    std::fs::write(dir.path().join("ledger.db-wal"), b"").unwrap();
+    says("is gone");
+    std::fs::write(&path, whole).unwrap();
+    open(dir.path());
+}
+
+#[tokio::test]
+async fn a_log_that_is_none_is_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path());
+    running(&*store, "log", 3).await;
+    store.close().await.unwrap();
+    drop(store);
+    let log = dir.path().join("ledger.db-wal");
+    std::fs::write(&log, [0x5A; 4_096]).unwrap();
+    let error = refusal(dir.path());
+    assert!(matches!(&error, OpenError::Damaged { .. }) && error.to_string().contains("write-ahead log"), "{error}");
+    // Claimed from the disk, and not written when the power went.
+    std::fs::write(&log, [0; 4_096]).unwrap();
     open(dir.path());
 }
 
@@ -227,6 +269,15 @@ async fn a_backup_taken_while_writing_opens_and_recounts() {
     assert_eq!(std::fs::read_dir(other.path()).unwrap().count(), 1, "no half copies are left");
 
     let copy = open(other.path());
+    let held = copy.campaign_by_key(key).await.unwrap();
+    assert_eq!(held.hold.as_ref().map(|hold| hold.kind), Some(HoldKind::Restored), "what left since is not known");
+    assert!(held.hold.unwrap().reason.contains("made at 20"), "it says when");
+    let resumed = Campaign { state: CampaignState::Running, hold: None, ..copy.campaign_by_key(key).await.unwrap() };
+    copy.update_campaign(resumed).await.unwrap();
+    copy.close().await.unwrap();
+    drop(copy);
+    let copy = open(other.path());
+    assert_eq!(copy.campaign_by_key(key).await.unwrap().state, CampaignState::Running, "a person's word holds");
     let tally = checked_counts(&*copy, key).await.tally;
     assert_eq!((tally.recipients(), tally.open % 50), (5_000, 0));
     assert_eq!(copy.installation_secret().await.unwrap(), store.installation_secret().await.unwrap());
