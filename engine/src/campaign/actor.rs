@@ -1,19 +1,19 @@
 //! The campaign's actor: keeps its window filled, asks its lines for what it may and can send, and finds the end.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use ractor::{Actor, ActorProcessingErr, ActorRef};
+use tokio::time::Instant;
 
+use super::asks::Asks;
 use super::hand_out::HandOut;
 use super::shared::CampaignShared;
 use super::{CampaignMsg, CampaignRef};
 use crate::control::Binding;
-use crate::domain::ids::LineKey;
 use crate::domain::pacer::Pacer;
 use crate::domain::time::UnixMillis;
-use crate::line::LineMsg;
 use crate::line::permits::Permits;
 use crate::store::{StoreResult, ToSend, Window};
 use crate::supervisor::{Context, SupervisorMsg};
@@ -40,11 +40,13 @@ pub(crate) struct CampaignWork {
     reading: bool,
     reading_due: bool,
     checking: bool,
-    ticking: bool,
-    /// What each line was last told that the campaign wants, less what it granted since. Not there: it has to be told.
-    wanted: HashMap<LineKey, u32>,
+    /// When the actor comes by without being called, at the latest.
+    tick_at: Option<Instant>,
+    asks: Asks,
     plans: crate::supervisor::Plans,
     line_binding: Binding,
+    /// More could leave now if the campaign's own rate allowed it.
+    rate_binds: bool,
     /// The epoch that `window`, `due` and `cursor` belong to.
     epoch: u64,
 }
@@ -53,6 +55,15 @@ pub(crate) struct CampaignWork {
 const REFUSED_PAUSE: Duration = Duration::from_millis(200);
 /// While everything that is due is taken, the ledger is asked again this much later: what becomes due is announced, too.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
+
+/// How often an actor comes by that nobody calls.
+const IDLE_TICK: Duration = Duration::from_millis(500);
+/// The same while too much waits for the ledger: nobody says when that is over.
+const LEDGER_TICK: Duration = Duration::from_millis(50);
+/// The same while lines were asked and have not granted everything.
+const ASKED_TICK: Duration = Duration::from_millis(100);
+/// A tick that comes so much later than wished is not worth another.
+const TICK_GRAIN: Duration = Duration::from_millis(2);
 
 async fn pause_after<T>(read: &StoreResult<T>) {
     if read.is_err() {
@@ -75,6 +86,7 @@ impl Actor for CampaignActor {
         let _ = myself.cast(CampaignMsg::Wake);
         // Where an actor before this one stood is not known: the ledger is asked from the beginning, and for what is due.
         args.shared.note_due(UnixMillis(0));
+        let asks = Asks::new(args.shared.key, myself.clone(), args.context.config.look_ahead);
         Ok(CampaignWork {
             pacer: Pacer::new(record.settings.rate),
             epoch: args.shared.epoch(),
@@ -87,10 +99,11 @@ impl Actor for CampaignActor {
             reading: false,
             reading_due: false,
             checking: false,
-            ticking: false,
-            wanted: HashMap::new(),
+            tick_at: None,
+            asks,
             plans,
             line_binding: Binding::LineCeiling,
+            rate_binds: false,
         })
     }
 
@@ -127,7 +140,7 @@ impl Actor for CampaignActor {
             CampaignMsg::Wake => crate::faults::point("campaign.wake"),
             CampaignMsg::Tick => {
                 crate::faults::point("campaign.tick");
-                work.ticking = false;
+                work.ticked();
             }
             CampaignMsg::Checked(next_due) => {
                 crate::faults::point("campaign.checked");
@@ -163,8 +176,7 @@ impl CampaignWork {
         let record = self.shared().record();
         self.pacer.set(record.settings.rate);
         self.plans = self.args.context.plans(&record);
-        // A line that is new, or started anew, has not heard of this campaign.
-        self.wanted.clear();
+        self.asks.forget();
     }
 
     /// Everything that follows from the state as it is; called after each message.
@@ -181,7 +193,7 @@ impl CampaignWork {
         self.read_due_now();
         let binding = self.ask_lines();
         self.shared().set_binding(binding);
-        self.arm_tick();
+        self.arm_tick(binding);
         self.check_end();
     }
 
@@ -298,54 +310,41 @@ impl CampaignWork {
         let free = u32::try_from(free).unwrap_or(u32::MAX);
         let able = ready.min(free);
         let wants = self.pacer.available(able);
-        if free == 0 || free < ready {
+        self.rate_binds = wants < able;
+        // Where most slots are free, what was asked for keeps the lines busy until the next grant, which comes here too.
+        if free < ready && free < (record.settings.workers / 4).max(1) {
             self.shared().want_slot();
         }
         let waits_for_ledger = self.args.context.ledger.waiting() > self.args.context.config.waiting_entries_max / 2;
         let wants = if waits_for_ledger { 0 } else { wants };
-        let lines = self.plans.lines();
-        if lines.is_empty() {
+        if self.plans.lines().is_empty() {
             return Binding::LinesUnavailable;
         }
-        for line in lines {
-            let told = self.wanted.get(&line.key).copied();
-            // A little change is not worth a message; more than a third, or to and from nothing, is.
-            let much = |told: u32| wants == 0 || told == 0 || told.abs_diff(wants) > wants / 3;
-            if told != Some(wants) && told.is_none_or(much) {
-                self.wanted.insert(line.key, wants);
-                line.cast(LineMsg::Want { campaign: self.args.shared.key, actor: self.myself.clone(), wanted: wants });
-            }
-        }
+        self.asks.ask(wants, self.plans.lines());
         match () {
             () if waits_for_ledger => Binding::Ledger,
             () if ready == 0 && self.cursor.is_none() && self.shared().next_due().is_some() => Binding::WaitingForRetry,
             () if ready == 0 && self.cursor.is_none() => Binding::Drained,
             () if free == 0 => Binding::Workers,
-            () if self.pacer.is_limited() && wants < able => Binding::CampaignRate,
+            () if self.rate_binds => Binding::CampaignRate,
             () => self.line_binding,
         }
     }
 
     fn want_nothing(&mut self) {
-        for line in self.plans.lines() {
-            if self.wanted.insert(line.key, 0) != Some(0) {
-                line.cast(LineMsg::Want { campaign: self.args.shared.key, actor: self.myself.clone(), wanted: 0 });
-            }
-        }
+        self.asks.ask(0, self.plans.lines());
     }
 
     /// The lines forget the campaign, whatever they were told last.
     fn leave(&mut self) {
-        self.wanted.clear();
+        self.asks.forget();
         self.want_nothing();
     }
 
     /// Hands out as many messages as the permits, the slots and the bucket allow; what is not used is given back at once.
     fn granted(&mut self, mut permits: Permits) {
         let line = permits.line().key;
-        if let Some(told) = self.wanted.get_mut(&line) {
-            *told = told.saturating_sub(permits.count());
-        }
+        self.asks.granted(line, permits.count());
         if !self.shared().may_leave(&self.args.context.clock) {
             return;
         }
@@ -378,28 +377,41 @@ impl CampaignWork {
     }
 
     /// While there is a bucket to refill, a moment to wait for, or a read to try again, the actor comes by.
-    fn arm_tick(&mut self) {
-        if self.ticking {
-            return;
-        }
-        let mut after = Duration::from_millis(500);
-        let ready = !(self.window.is_empty() && self.due.is_empty());
-        if self.pacer.is_limited() && ready {
-            after = after.min(self.pacer.interval()).min(Duration::from_millis(20));
+    fn arm_tick(&mut self, binding: Binding) {
+        let mut after = match binding {
+            Binding::Ledger => LEDGER_TICK,
+            // Another line may have room by then.
+            _ if self.asks.are_open() => ASKED_TICK,
+            _ => IDLE_TICK,
+        };
+        if self.rate_binds {
+            after = after.min(self.pacer.asks_after());
         }
         if let Some(due) = self.shared().next_due() {
             let rest = due.since(self.args.context.clock.wall());
             after = after.min(rest.max(Duration::from_millis(5)));
         }
-        self.ticking = true;
+        let at = Instant::now() + after;
+        // The one under way is early enough.
+        if self.tick_at.is_some_and(|armed| armed <= at + TICK_GRAIN) {
+            return;
+        }
+        self.tick_at = Some(at);
         drop(self.myself.send_after(after, || CampaignMsg::Tick));
+    }
+
+    /// The tick that was armed last is over. One that an earlier moment overtook changes nothing: else each would go on for ever.
+    fn ticked(&mut self) {
+        if self.tick_at.is_some_and(|at| at <= Instant::now() + TICK_GRAIN) {
+            self.tick_at = None;
+        }
     }
 
     /// Nothing read, nothing waiting, nothing in flight: is anything left at all? The ledger knows.
     fn check_end(&mut self) {
         let idle = self.cursor.is_none() && self.window.is_empty() && self.due.is_empty() && !self.reading;
-        let quiet = idle && !self.reading_due && self.shared().next_due().is_none() && self.shared().in_flight() == 0;
-        if !quiet || self.checking {
+        let idle = idle && !self.reading_due && self.shared().next_due().is_none();
+        if !idle || self.checking || !self.shared().want_quiet() {
             return;
         }
         self.checking = true;

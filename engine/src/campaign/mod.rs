@@ -1,6 +1,7 @@
 //! A running campaign: one actor that owns its bucket and its window of messages, asks its lines for permits, and hands out.
 
 mod actor;
+mod asks;
 mod counted;
 mod hand_out;
 pub(crate) mod registry;

@@ -41,6 +41,8 @@ pub(crate) struct CampaignShared {
     next_due: AtomicI64,
     /// The actor waits for a slot.
     slot_wanted: AtomicBool,
+    /// The actor waits for the last message in flight.
+    quiet_wanted: AtomicBool,
     /// The actor, while it runs.
     pub(crate) actor: ArcSwapOption<CampaignRef>,
     counts: Mutex<Counted>,
@@ -90,6 +92,7 @@ impl CampaignShared {
             in_flight: AtomicU64::new(0),
             next_due: AtomicI64::new(i64::MAX),
             slot_wanted: AtomicBool::new(false),
+            quiet_wanted: AtomicBool::new(false),
             actor: ArcSwapOption::empty(),
             counts: Mutex::new(Counted::new(tally, revision, now)),
             progress: watch::Sender::new(progress),
@@ -217,6 +220,15 @@ impl CampaignShared {
     /// The actor wants to hear when a slot becomes free.
     pub(crate) fn want_slot(&self) {
         self.slot_wanted.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether nothing is in flight; otherwise the actor hears when the last is back.
+    pub(crate) fn want_quiet(&self) -> bool {
+        self.in_flight() == 0 || {
+            self.quiet_wanted.store(true, Ordering::SeqCst);
+            // The last may have come back in between, and have told nobody.
+            self.in_flight() == 0
+        }
     }
 
     /// A message became due at `at`; wakes the actor.
@@ -376,8 +388,9 @@ impl Drop for Slot {
     fn drop(&mut self) {
         let before = self.0.in_flight.fetch_sub(1, Ordering::SeqCst);
         assert!(before > 0, "a slot is given back once");
+        let is_awaited = self.0.slot_wanted.swap(false, Ordering::SeqCst);
         // The last one matters too: the campaign may be complete.
-        if self.0.slot_wanted.swap(false, Ordering::SeqCst) || before == 1 {
+        if is_awaited || (before == 1 && self.0.quiet_wanted.swap(false, Ordering::SeqCst)) {
             self.0.wake();
         }
     }

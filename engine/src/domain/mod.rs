@@ -15,6 +15,7 @@ pub mod phone;
 pub mod provider_kind;
 pub mod share;
 pub mod sms_parts;
+pub mod spread;
 pub mod stage;
 pub mod tally;
 pub mod template;

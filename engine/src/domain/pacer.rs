@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use leaky_bucket::RateLimiter;
+use tokio::time::Instant;
 
 use super::campaign::Rate;
 
@@ -14,6 +15,8 @@ use super::campaign::Rate;
 pub const INTERVAL_MIN: Duration = Duration::from_millis(100);
 /// Longest time between two refills where a shorter one would not hit the rate within 0.15 %.
 const INTERVAL_MAX_MS: u64 = 2_000;
+/// Shortest time until it is worth asking again: the bucket counts in whole milliseconds, so its refill may come this much later.
+const ASKS_MIN: Duration = Duration::from_millis(1);
 
 /// The bucket of one campaign.
 #[derive(Debug)]
@@ -21,6 +24,8 @@ pub struct Pacer {
     bucket: Option<RateLimiter>,
     rate: Option<Rate>,
     interval: Duration,
+    /// When the bucket is refilled next, never later than it is: the bucket's own moment moves on by up to a millisecond more each time.
+    refill_at: Instant,
     /// Permits taken from the bucket and not spent yet.
     held: u32,
 }
@@ -57,7 +62,7 @@ impl Pacer {
 
     fn build(rate: Option<Rate>, balance: Option<usize>) -> Self {
         let Some(wanted) = rate else {
-            return Self { bucket: None, rate, interval: INTERVAL_MIN, held: 0 };
+            return Self { bucket: None, rate, interval: INTERVAL_MIN, refill_at: Instant::now(), held: 0 };
         };
         let (tokens, interval_ms) = refill(&wanted);
         let max = wanted.burst.map_or(tokens.saturating_mul(2), |b| b as usize).max(tokens);
@@ -69,7 +74,7 @@ impl Pacer {
             .max(max)
             .fair(true)
             .build();
-        Self { bucket: Some(bucket), rate, interval, held: 0 }
+        Self { bucket: Some(bucket), rate, interval, refill_at: Instant::now() + interval, held: 0 }
     }
 
     /// Changes the rate, keeping what had been saved up within the new burst.
@@ -85,17 +90,29 @@ impl Pacer {
         self.bucket.is_some()
     }
 
-    /// How long until the next refill at most: when to ask again.
-    pub fn interval(&self) -> Duration {
-        self.interval
+    /// How long until the next refill: when to ask again. A thousand campaigns that ask more often than that cost more than what they send.
+    pub fn asks_after(&self) -> Duration {
+        self.refill_at.saturating_duration_since(Instant::now()).max(ASKS_MIN)
     }
 
     /// How many permits may be spent now, at most `want`. Permits that nobody spends for a while are not saved up beyond the
     /// burst, wherever they lie.
     pub fn available(&mut self, want: u32) -> u32 {
         let Some(bucket) = &self.bucket else { return want };
+        if want == 0 {
+            return 0;
+        }
         // A fair bucket refreshes its balance at every try.
-        if want > 0 && bucket.try_acquire(1) {
+        let before = bucket.balance();
+        let took = bucket.try_acquire(1);
+        let now = Instant::now();
+        if bucket.balance() + usize::from(took) > before {
+            let next = self.refill_at + self.interval;
+            self.refill_at = if self.refill_at <= now && now < next { next } else { now + self.interval };
+        } else if self.refill_at <= now {
+            self.refill_at = now;
+        }
+        if took {
             let room = u32::try_from(bucket.max().saturating_sub(bucket.balance())).unwrap_or(u32::MAX);
             self.held = (self.held + 1).min(room);
             let more = bucket.balance().min(want.saturating_sub(self.held) as usize);
@@ -149,6 +166,28 @@ mod tests {
         for count in [10, 100, 1_000] {
             let mean = mean(rate(count, RateUnit::Minute), Duration::from_secs(600)).await * 60.0;
             assert!((mean / f64::from(count) - 1.0).abs() < 0.01, "{count}/min ran at {mean}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_asks_when_told_to_asks_seldom_and_gets_it_all() {
+        for (count, unit) in
+            [(3, RateUnit::Second), (7, RateUnit::Second), (550, RateUnit::Second), (10, RateUnit::Minute)]
+        {
+            let mut pacer = Pacer::new(Some(rate(count, unit)));
+            let (start, mut asked, mut took) = (Instant::now(), 0, 0_u64);
+            take(&mut pacer, u32::MAX);
+            // The timer is late by up to its millisecond, and a busy machine by more.
+            for late_us in (0..2_000_u64).map(|n| n * 7_919 % 3_000) {
+                tokio::time::advance(pacer.asks_after() + Duration::from_micros(late_us)).await;
+                asked += 1;
+                took += u64::from(take(&mut pacer, 100_000));
+            }
+            let span = start.elapsed().as_secs_f64();
+            let wanted = f64::from(count) / unit.span().as_secs_f64();
+            assert!((took as f64 / span / wanted - 1.0).abs() < 0.01, "{count} ran at {}", took as f64 / span);
+            let refills = span / pacer.interval.as_secs_f64();
+            assert!(f64::from(asked) < 2.5 * refills, "{count}: asked {asked} times for {refills} refills");
         }
     }
 

@@ -6,7 +6,7 @@ use super::ids::CampaignKey;
 
 /// What one campaign gets at least in its turn, where there is so much: every batch costs a commit and a few wake-ups, and with
 /// a hundred campaigns on a line batches of one are most of the work. Equal campaigns then differ by no more than this.
-const BATCH: u32 = 4;
+pub(super) const BATCH: u32 = 4;
 
 /// Who wants how much, in turn.
 #[derive(Debug, Clone, Default)]

@@ -213,28 +213,45 @@ impl LineShared {
         }
     }
 
-    /// How many permits may be granted now; at the same time whether this is a probe.
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // bounded by the ceiling
+    /// How many permits may be granted now; a probe begins with it.
     pub(crate) fn room(&self, look_ahead: Duration) -> Room {
-        if !self.may_send() {
-            return Room::Stopped;
-        }
         let now = self.clock.mono();
+        let mut gate = self.gate.lock();
+        let (room, is_probe) = self.look(&mut gate, now, look_ahead);
+        if is_probe {
+            gate.breaker.begin_probe(now);
+        }
+        room
+    }
+
+    /// How many permits it could grant; `None`: it is stopped. A line that waits for a probe offers more than any other: somebody
+    /// has to try.
+    pub(crate) fn spare(&self, look_ahead: Duration) -> Option<u32> {
+        match self.look(&mut self.gate.lock(), self.clock.mono(), look_ahead) {
+            (_, true) => Some(u32::MAX),
+            (Room::Permits(spare), false) => Some(spare),
+            (Room::InFlightFull, false) => Some(0),
+            (Room::Stopped, false) => None,
+        }
+    }
+
+    /// What may be granted, and whether it is a probe.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // bounded by the ceiling
+    fn look(&self, gate: &mut Gate, now: Mono, look_ahead: Duration) -> (Room, bool) {
+        if !self.may_send() {
+            return (Room::Stopped, false);
+        }
         let outstanding = self.outstanding.load(Ordering::SeqCst);
         let busy = self.busy.load(Ordering::SeqCst);
-        let mut gate = self.gate.lock();
         gate.follow(now, self.guard);
         if gate.window.opens_at() > now + look_ahead {
             // Silent after a start: an intent made now would only be one more in doubt if the engine were killed again.
-            return Room::Stopped;
+            return (Room::Stopped, false);
         }
         match gate.breaker.allowed(now) {
-            Allowed::Nothing(_) => return Room::Stopped,
-            Allowed::Probe if outstanding + busy > 0 => return Room::Stopped,
-            Allowed::Probe => {
-                gate.breaker.begin_probe(now);
-                return Room::Permits(1);
-            }
+            Allowed::Nothing(_) => return (Room::Stopped, false),
+            Allowed::Probe if outstanding + busy > 0 => return (Room::Stopped, false),
+            Allowed::Probe => return (Room::Permits(1), true),
             Allowed::All => {}
         }
         let rate = f64::from(gate.window.ceiling()) * gate.aimed;
@@ -243,10 +260,8 @@ impl LineShared {
         let flight = gate.flight.limit(rate, now);
         let by_ahead = ahead.saturating_sub(outstanding);
         let by_flight = (flight + ahead).saturating_sub(outstanding + busy);
-        if by_flight == 0 {
-            return Room::InFlightFull;
-        }
-        Room::Permits(by_ahead.min(by_flight))
+        let room = if by_flight == 0 { Room::InFlightFull } else { Room::Permits(by_ahead.min(by_flight)) };
+        (room, false)
     }
 
     /// Requests that may be at the provider at once.
