@@ -104,7 +104,10 @@ pub async fn run(args: &ImportArgs, server: &Server, console: &mut Console, inte
         limits: Limits::default(),
     };
     let import_id = args.import_id.clone().unwrap_or_else(|| file.import_id());
+    let beside = if spooled.is_some() { PathBuf::from(&import_id) } else { args.file.with_extension("") };
+    let report = args.refused.clone().unwrap_or_else(|| beside.with_added_extension("refused.csv"));
     let prepared = async {
+        import_report::check(&report, &file.path)?;
         let slots = template_slots(&args.campaign, server).await?;
         let columns = columns(&file, &slots)?;
         let survey = survey(&file).await?;
@@ -150,8 +153,6 @@ pub async fn run(args: &ImportArgs, server: &Server, console: &mut Console, inte
     }
     let Ended::Complete { resumed_from } = ended else { return Ok(Exit::Interrupted) };
 
-    let beside = if spooled.is_some() { PathBuf::from(&import_id) } else { args.file.with_extension("") };
-    let report = args.refused.clone().unwrap_or_else(|| beside.with_added_extension("refused.csv"));
     let Some(result) = interrupt.run_until_cancelled(result(&plan, server, report)).await else {
         console
             .note(&format!("all rows are stored durably; `sluice refused {}` lists the refused ones", args.campaign));
@@ -270,6 +271,11 @@ async fn survey(file: &CsvFile) -> Outcome<Survey> {
 pub(super) fn file_failure(error: FileError) -> Failure {
     let exit = if matches!(error.error.kind, CsvErrorKind::Io(_)) { Exit::Usage } else { Exit::Refused };
     Failure::new(exit, error.to_string())
+}
+
+/// A file that was read to its end before and cannot be read now: rows of it may be stored already, so it is not "nothing was done".
+pub(super) fn file_changed(error: FileError) -> Failure {
+    Failure { exit: Exit::Failed, ..file_failure(error) }.hint("the file must stay as it is until the import has ended")
 }
 
 /// Shows how far it is: a bar on a terminal, a line now and then elsewhere.

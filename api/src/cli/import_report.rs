@@ -3,8 +3,8 @@
 //! It is made from the server's list, not from the acknowledgements that one run happened to see: so it is complete after an import
 //! in several runs. The server knows rows by number; their lines come from the file, read beside the list, both in ascending order.
 
-use std::fs::File;
-use std::path::Path;
+use std::fs::{File, OpenOptions};
+use std::path::{Path, PathBuf};
 
 use sluice_proto::v1::{FieldViolation, ListRefusedRowsRequest, ListRefusedRowsResponse, RefusedRow};
 use tokio::sync::mpsc;
@@ -14,13 +14,42 @@ use super::csv_chunks::CsvFile;
 use super::csv_columns::Columns;
 use super::csv_source::Record;
 use super::failure::{Exit, Failure, Outcome};
-use super::import::file_failure;
+use super::import::file_changed;
 use super::import_stream::Plan;
 use super::output::{Console, Table, collect};
 
 /// Pages of refused rows on their way to the file.
 const PAGES: usize = 2;
 const PAGE_SIZE: i32 = 1_000;
+
+/// Whether a report may be written to `path` beside the list at `input`: asked before anything is sent, since afterwards rows are stored.
+///
+/// # Errors
+/// The report would replace the list, or cannot lie there: exit code 2.
+pub fn check(path: &Path, input: &Path) -> Outcome<()> {
+    let wrong = |what: &str| Err(Failure::usage(format!("--refused {}: {what}", path.display())));
+    if is_same_file(path, input) {
+        return wrong("is the file to import, which the list of refused rows would replace: name another file");
+    }
+    if path.is_dir() {
+        return wrong("is a folder: name a file");
+    }
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    if folder.is_some_and(|folder| !folder.is_dir()) {
+        return wrong("lies in a folder that is not there: make it, or name another file");
+    }
+    Ok(())
+}
+
+/// Whether both names lead to one file, by whatever links.
+fn is_same_file(one: &Path, other: &Path) -> bool {
+    let (Ok(one), Ok(other)) = (std::fs::metadata(one), std::fs::metadata(other)) else { return false };
+    let id = |of: &std::fs::Metadata| {
+        use std::os::unix::fs::MetadataExt as _;
+        (of.dev(), of.ino())
+    };
+    id(&one) == id(&other)
+}
 
 /// Writes the refused rows of an import to `path`.
 ///
@@ -49,19 +78,46 @@ pub async fn write(plan: &Plan, server: &Server, path: &Path) -> Outcome<()> {
     writing.await.map_err(|error| Failure::new(Exit::Failed, format!("writing the report stopped: {error}")))?
 }
 
-fn merge(file: &CsvFile, columns: &Columns, to: &Path, mut pages: mpsc::Receiver<Vec<RefusedRow>>) -> Outcome<()> {
+fn merge(file: &CsvFile, columns: &Columns, to: &Path, pages: mpsc::Receiver<Vec<RefusedRow>>) -> Outcome<()> {
     let wrong = |error: &dyn std::fmt::Display| Failure::new(Exit::Failed, format!("{}: {error}", to.display()));
-    let report = File::create(to).map_err(|error| wrong(&error))?;
+    if std::fs::metadata(to).is_ok_and(|there| !there.is_file()) {
+        // A pipe or a device: there is nothing to be replaced.
+        let report = OpenOptions::new().write(true).open(to).map_err(|error| wrong(&error))?;
+        return lay_down(file, columns, report, pages, wrong);
+    }
+    // Written beside and renamed: a file of that name is always a whole report, and what was there before stays until then. A link
+    // goes on to lead where it led.
+    let target = std::fs::canonicalize(to).unwrap_or_else(|_| to.to_owned());
+    let mut part = target.clone().into_os_string();
+    part.push(format!(".{}.part", std::process::id()));
+    let part = PathBuf::from(part);
+    let report = OpenOptions::new().write(true).create_new(true).open(&part).map_err(|error| wrong(&error))?;
+    let written = lay_down(file, columns, report, pages, wrong)
+        .and_then(|()| std::fs::rename(&part, &target).map_err(|error| wrong(&error)));
+    if written.is_err() {
+        // What is left of it helps nobody; that it cannot be removed changes nothing about the failure.
+        let _ = std::fs::remove_file(&part);
+    }
+    written
+}
+
+fn lay_down(
+    file: &CsvFile,
+    columns: &Columns,
+    report: File,
+    mut pages: mpsc::Receiver<Vec<RefusedRow>>,
+    wrong: impl Fn(&dyn std::fmt::Display) -> Failure,
+) -> Outcome<()> {
     let mut report = csv::Writer::from_writer(report);
     report.write_record(["row", "line", "column", "reason"]).map_err(|error| wrong(&error))?;
 
     let mut record = Record::default();
-    let mut source = file.open(&mut record).map_err(file_failure)?;
+    let mut source = file.open(&mut record).map_err(file_changed)?;
     // The rows of the file that were read so far; the last of them is in `record`.
     let mut read = 0;
     while let Some(rows) = pages.blocking_recv() {
         for refused in rows {
-            while read <= refused.row && source.read(&mut record).map_err(|error| file_failure(file.error(error)))? {
+            while read <= refused.row && source.read(&mut record).map_err(|error| file_changed(file.error(error)))? {
                 read += 1;
             }
             let found = read == refused.row + 1;

@@ -16,7 +16,7 @@ use super::connect::Server;
 use super::csv_chunks::{self, CsvFile, Cut, CutChunk, FileError};
 use super::csv_columns::Columns;
 use super::failure::{Exit, Failure, Outcome, is_passing};
-use super::import::file_failure;
+use super::import::file_changed;
 use super::retry::Patience;
 
 /// Chunks under way: enough to keep the server's group commits busy over any latency, few enough to hold in memory.
@@ -179,7 +179,7 @@ impl Sending<'_> {
                         put(&to_server, Part::Chunk(chunk.chunk.clone())).await?;
                         self.window.push_back(chunk);
                     }
-                    Some(Err(error)) => return Err(file_failure(error).into()),
+                    Some(Err(error)) => return Err(file_changed(error).into()),
                     None => self.state.read_out = true,
                 },
                 answer = answers.message() => match answer {

@@ -192,3 +192,41 @@ async fn a_pipe_is_imported_like_a_file() {
     assert_eq!(ran.exit, Exit::Refused, "{}", ran.err);
     assert!(ran.err.contains("standard input:2"), "{}", ran.err);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_report_never_takes_the_place_of_the_list() {
+    let fake = server().await;
+    let text = "phone,external_id,body_param_1\n+99900000001,ok,a\n+99900000002,bad,\n";
+    let (folder, name, _) = file(text.as_bytes());
+    let link = folder.path().join("link.csv");
+    std::os::unix::fs::symlink(&name, &link).expect("linked");
+    let link = link.to_str().expect("text");
+    let inside = folder.path().join("nowhere/report.csv");
+    let (inside, folder_name) = (inside.to_str().expect("text"), folder.path().to_str().expect("text"));
+    for (refused, expected) in [
+        (name.as_str(), "is the file to import"),
+        (link, "is the file to import"),
+        (inside, "a folder that is not there"),
+        (folder_name, "is a folder"),
+    ] {
+        let ran = run(&fake, ["import", "spring", &name, "--refused", refused]).await;
+        assert_eq!(ran.exit, Exit::Usage, "{}", ran.err);
+        assert!(ran.err.contains(expected), "{}", ran.err);
+    }
+    assert!(fake.asked("ImportRecipients").is_empty(), "nothing was done");
+    assert_eq!(std::fs::read_to_string(&name).expect("there"), text);
+
+    // What a link leads to is replaced, whole; nothing else is left behind.
+    let report = folder.path().join("earlier.csv");
+    std::fs::write(&report, "an earlier report").expect("written");
+    std::fs::remove_file(link).expect("removed");
+    std::os::unix::fs::symlink(&report, link).expect("linked");
+    let ran = run(&fake, ["import", "spring", &name, "--refused", link]).await;
+    assert_eq!(ran.exit, Exit::Partial, "{}", ran.err);
+    let written = std::fs::read_to_string(&report).expect("there");
+    assert!(written.starts_with("row,line,column,reason\n2,3,body_param_1"), "{written}");
+    let mut left: Vec<_> =
+        std::fs::read_dir(folder.path()).expect("a folder").map(|entry| entry.expect("read").file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["earlier.csv", "link.csv", "list.csv"]);
+}
