@@ -106,8 +106,8 @@ fn import_id(path: &Path) -> String {
 pub struct Cut {
     /// Rows in a chunk, at least 1.
     pub chunk_rows: u32,
-    /// Rows that the server holds already. A chunk ends there in any case, and of the chunks before it only the first and the last are
-    /// made: the server compares them with what it holds, which finds a file that is another than last time.
+    /// Rows that the server holds already. A chunk ends there in any case. The chunks before it are made too: the server compares each
+    /// with what it holds, by its digest, which finds a file that was changed anywhere since last time.
     pub acked_rows: u64,
 }
 
@@ -177,13 +177,12 @@ impl Cutter {
         if full || self.count == self.cut.acked_rows { self.close() } else { None }
     }
 
-    /// Ends the chunk; answers it when it is to be sent.
+    /// Ends the chunk; `None` when it has no rows.
     fn close(&mut self) -> Option<CutChunk> {
         let rows = std::mem::take(&mut self.rows);
         let row_offset = std::mem::replace(&mut self.offset, self.count);
         self.bytes = 0;
-        let held_between = row_offset > 0 && self.count < self.cut.acked_rows;
-        if rows.is_empty() || held_between {
+        if rows.is_empty() {
             return None;
         }
         let sha256 = digest(&rows).to_vec().into();
@@ -274,15 +273,11 @@ mod tests {
     }
 
     #[test]
-    fn what_is_held_is_checked_at_both_ends_and_skipped_between() {
-        let (_keep, csv) = file(&phones(20));
-        assert_eq!(
-            chunks(&csv, 4, 12),
-            [(0, 4, true), (8, 12, true), (12, 16, false), (16, 20, false)],
-            "rows 4 to 8 are held and not sent again"
-        );
-        assert_eq!(chunks(&csv, 4, 4), [(0, 4, true), (4, 8, false), (8, 12, false), (12, 16, false), (16, 20, false)]);
-        assert_eq!(chunks(&csv, 4, 20), [(0, 4, true), (16, 20, true)], "all is held");
+    fn everything_that_is_held_is_checked() {
+        let (_keep, csv) = file(&phones(16));
+        assert_eq!(chunks(&csv, 4, 12), [(0, 4, true), (4, 8, true), (8, 12, true), (12, 16, false)]);
+        assert_eq!(chunks(&csv, 4, 4), [(0, 4, true), (4, 8, false), (8, 12, false), (12, 16, false)]);
+        assert_eq!(chunks(&csv, 4, 16), [(0, 4, true), (4, 8, true), (8, 12, true), (12, 16, true)], "all is held");
     }
 
     #[test]

@@ -47,7 +47,7 @@ pub struct ImportArgs {
     /// Where to list the refused rows [default: the file's name with .refused.csv]
     #[arg(long, value_name = "FILE")]
     pub refused: Option<PathBuf>,
-    /// Go on without comparing the file with what the server holds of it
+    /// Go on behind what the server holds without comparing the file with it; otherwise all of it is sent once more and compared
     #[arg(long)]
     pub no_compare: bool,
     /// How long to try again when the server is away or busy
@@ -329,6 +329,19 @@ impl Events for Progress<'_> {
                 values::count(self.rows),
                 values::per_second(rate)
             ));
+        }
+    }
+
+    fn compared(&mut self, rows: u64) {
+        let (compared, held) = (values::count(rows), values::count(self.from));
+        if rows < self.from {
+            self.bar.set_message(format!("  {compared} of the {held} that are stored are compared"));
+        } else {
+            self.bar.set_message("");
+        }
+        if self.told.elapsed() >= PLAIN_EVERY && self.bar.is_hidden() {
+            self.told = Instant::now();
+            self.console.note(&format!("{compared} of the {held} rows that are stored are compared"));
         }
     }
 

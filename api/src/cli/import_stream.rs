@@ -51,6 +51,8 @@ pub struct Plan {
 pub trait Events {
     /// The server has said from which row to go on, for the first time.
     fn ready(&mut self, acked_rows: u64);
+    /// The rows up to `rows` are held and the same as in the file.
+    fn compared(&mut self, rows: u64);
     /// Rows are durable; `refused` counts those that this run saw refused.
     fn acked(&mut self, acked_rows: u64, refused: u64);
     /// The connection broke and will be tried again.
@@ -85,7 +87,7 @@ pub async fn run(
     let mut sending = Sending { plan, events, source: None, window: VecDeque::new(), state: State::default() };
     let mut patience = Patience::new(plan.retry_for);
     loop {
-        let before = sending.state.acked_rows;
+        let before = sending.state.answered;
         let end = tokio::select! {
             end = sending.stream(server) => end,
             () = interrupt.cancelled() => return Ok(Ended::Interrupted { acked_rows: sending.state.acked_rows }),
@@ -95,7 +97,7 @@ pub async fn run(
             Err(Broken::Final(failure)) => return Err(*failure),
             Err(Broken::Passing(status)) => status,
         };
-        if sending.state.acked_rows > before {
+        if sending.state.answered > before {
             patience.renew();
         }
         sending.events.broken(status.message(), plan.retry_for);
@@ -137,6 +139,8 @@ struct State {
     resumed_from: u64,
     acked_rows: u64,
     refused: u64,
+    /// Chunks that were answered, those that were only compared included: as long as it grows, trying again is worth while.
+    answered: u64,
     /// All chunks have been read from the file.
     read_out: bool,
 }
@@ -253,6 +257,11 @@ impl Sending<'_> {
         };
         if ack.acked_rows < chunk.end() {
             return Err(strange("the server acknowledged less than a chunk"));
+        }
+        self.state.answered += 1;
+        if chunk.check {
+            self.events.compared(chunk.end());
+            return Ok(());
         }
         self.state.refused += ack.refused.len() as u64;
         self.state.acked_rows = self.state.acked_rows.max(chunk.end());
