@@ -9,6 +9,8 @@ use crate::store::NewRecipient;
 
 /// Most rows in a chunk.
 pub const CHUNK_ROWS_MAX: usize = 10_000;
+/// Longest reason of a refused row, in bytes: it is stored and listed, and a list of parameters may be as long as a message.
+const REASON_BYTES_MAX: usize = 1_024;
 /// Longest `external_id`, in bytes.
 const EXTERNAL_ID_BYTES_MAX: usize = 128;
 
@@ -56,7 +58,10 @@ pub struct RowChunk {
     pub digest: Vec<u8>,
 }
 
-/// What is wrong with a row: the first field at fault, and all that is wrong in words.
+/// Room for the words that say how much is left out of a reason.
+const MORE_BYTES_MAX: usize = 32;
+
+/// What is wrong with a row: the first field at fault, and all that is wrong in words, as far as [`REASON_BYTES_MAX`] go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct RowFault {
     pub(super) field: String,
@@ -133,11 +138,18 @@ impl Rules {
                 || RowFault::new("params", "not usable"),
                 |error| RowFault::new(error.column, error.problem.to_string()),
             );
-            errors.fold(first, |mut fault, error| {
-                fault.reason.push_str("; ");
-                fault.reason.push_str(&error.to_string());
-                fault
-            })
+            let mut left = errors.len();
+            let mut fault = first;
+            for error in errors {
+                let more = format!("; {error}");
+                if fault.reason.len() + more.len() > REASON_BYTES_MAX - MORE_BYTES_MAX {
+                    fault.reason.push_str(&format!("; and {left} more"));
+                    break;
+                }
+                fault.reason.push_str(&more);
+                left -= 1;
+            }
+            fault
         })?;
         Ok(NewRecipient {
             row: number,
@@ -270,6 +282,19 @@ mod tests {
             assert_eq!(fault.field, field, "{fault:?}");
             assert!(!fault.reason.is_empty());
         }
+    }
+
+    #[test]
+    fn a_reason_stays_short_whatever_the_row_holds() {
+        let rules = rules("Hello {{1}}", ParamFormat::Positional);
+        let surplus = Row { body: vec!["x".to_owned(); 1_300_001], ..row("+999123456789") };
+        let fault = rules.recipient(0, &surplus).unwrap_err();
+        assert_eq!(fault.field, "body_param_2");
+        assert_eq!(fault.reason, "the template has no such parameter, nor has it the 1299999 after it");
+        let named = (0..100_000).map(|n| (format!("{n}{}", "x".repeat(100)), "y".to_owned())).collect();
+        let fault = rules.recipient(0, &Row { named, ..row("+999123456789") }).unwrap_err();
+        assert!(fault.reason.len() <= REASON_BYTES_MAX, "{}", fault.reason.len());
+        assert!(fault.reason.ends_with(" more"), "{}", fault.reason);
     }
 
     #[test]

@@ -38,6 +38,12 @@ pub enum ParamProblem {
     /// The template has no such parameter.
     #[error("the template has no such parameter")]
     Extra,
+    /// A list holds more values than the component has slots. Named once, at the first: a row can hold a million of them.
+    #[error("the template has no such parameter, nor has it the {more} after it")]
+    Surplus {
+        /// Further values that are not empty.
+        more: usize,
+    },
     /// Given in a list and by name.
     #[error("given twice")]
     Twice,
@@ -73,9 +79,12 @@ pub enum ParamProblem {
     Media,
 }
 
+/// Most findings of one row: more would tell nobody anything, and a row may hold as many columns as fit a message.
+const FINDINGS_MAX: usize = 64;
+
 impl Shape {
     /// Puts a row's parameters into slot order and checks them for this kind of line. Slots that the kind does not use
-    /// may be missing and come back empty. Every finding is reported, at most one per value.
+    /// may be missing and come back empty. Every finding is reported, at most one per value and [`FINDINGS_MAX`] in all.
     pub fn map_row<'a, S: AsRef<str>>(
         &self,
         kind: ProviderKind,
@@ -90,19 +99,28 @@ impl Shape {
         ];
         for (list, column, part) in lists {
             let mut slots = (0..self.slots.len()).filter(|&slot| part.holds(self.slots[slot].component));
-            for (at, value) in list.iter().enumerate() {
-                match slots.next() {
-                    Some(slot) => values[slot] = value.as_ref(),
-                    None if value.as_ref().is_empty() => {}
-                    None => {
-                        errors.push(ParamError { column: format!("{column}{}", at + 1), problem: ParamProblem::Extra })
-                    }
+            let mut surplus = list.iter().enumerate();
+            for slot in slots.by_ref() {
+                match surplus.next() {
+                    Some((_, value)) => values[slot] = value.as_ref(),
+                    None => break,
                 }
+            }
+            let mut surplus = surplus.filter(|(_, value)| !value.as_ref().is_empty());
+            if let Some((at, _)) = surplus.next() {
+                let problem = match surplus.count() {
+                    0 => ParamProblem::Extra,
+                    more => ParamProblem::Surplus { more },
+                };
+                errors.push(ParamError { column: format!("{column}{}", at + 1), problem });
             }
         }
         for &(column, value) in row.named {
             if value.is_empty() {
                 continue;
+            }
+            if errors.len() >= FINDINGS_MAX {
+                break;
             }
             let mut problem = Some(ParamProblem::Extra);
             for (slot, definition) in self.slots.iter().enumerate() {
