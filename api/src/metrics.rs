@@ -123,7 +123,7 @@ pub const METRICS: &[Metric] = &[
     Metric::counter(WEBHOOK_SIGNATURE_FAILURES, "requests", &["provider", "account", "reason"],
         "Requests whose signature was missing, malformed or wrong. mismatch from the real provider means that app secret, auth token or public_base_url is not what the provider uses: statuses are being lost until it is mended."),
     Metric::gauge(WEBHOOK_BODIES_IN_FLIGHT, "requests", &["provider", "account"],
-        "Webhook requests being read or committed now. Near account_bodies_max, further ones are refused with 503."),
+        "Webhook requests whose body has come and whose events are being committed now. Near account_bodies_max, further ones are refused with 503."),
     Metric::counter(WEBHOOK_RECEIVED_BYTES, "bytes", &["provider", "account"],
         "Bytes of webhook bodies that were read, by account."),
     Metric::counter(WEBHOOK_UNKNOWN_PATHS, "requests", &[],

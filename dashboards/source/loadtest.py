@@ -38,7 +38,7 @@ def build():
         row("Depths"),
         graph("In flight and waiting", "Messages in flight, requests at providers, entries that wait for a commit.", "short",
               [(f"sum({now('sluice_messages_in_flight')})", "in flight"), (f"sum({now('sluice_line_in_flight')})", "at providers"), (f"sum({now('sluice_ledger_waiting_entries')})", "waiting entries")], [board("store")]),
-        graph("Webhook requests under way", "Requests being read or committed, of all accounts.", "short", [(f"sum({now('sluice_webhook_bodies_in_flight')})", "under way")], [runbook("webhooks-refused")]),
+        graph("Webhook requests under way", "Requests whose body has come, until they are answered, of all accounts.", "short", [(f"sum({now('sluice_webhook_bodies_in_flight')})", "under way")], [runbook("webhooks-refused")]),
         graph("Refused or failed", "Webhooks not answered 200, and requests to providers not accepted, per second.", "reqps",
               [(f"sum({rate('sluice_webhook_requests_total', eq('result!~', 'ok|verified'))})", "webhooks"), (f"sum({rate('sluice_provider_requests_total', eq('outcome!=', 'accepted'))})", "requests")],
               [runbook("webhooks-refused"), runbook("provider-errors")]),

@@ -29,7 +29,7 @@ def build():
               [(f"sum by (account) ({requests(eq('result=', 'ok'))})", "{{account}}")], [runbook("webhook-silence")]),
         graph("Signature failures", "missing and malformed are scanners; mismatch from the real provider is a wrong secret or public_base_url.", "reqps",
               [(f"sum by (account, reason) ({rate('sluice_webhook_signature_failures_total', account)})", "{{account}} {{reason}}")], [runbook("webhook-signatures")]),
-        graph("Under way", "Requests being read or committed. Near account_bodies_max further ones are answered 503.", "short",
+        graph("Under way", "Requests whose body has come, until they are answered. Near account_bodies_max further ones are answered 503.", "short",
               [(f"sum by (account) ({by_instance('sluice_webhook_bodies_in_flight', account)})", "{{account}}")], [runbook("webhooks-refused")]),
         graph("Bytes", "Bodies that were read.", "Bps", [(f"sum by (account) ({rate('sluice_webhook_received_bytes_total', account)})", "{{account}}")], [board("store"), reference()]),
         row("What they said, and what became of it"),

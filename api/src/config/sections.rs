@@ -158,7 +158,7 @@ pub struct Webhooks {
     pub body_read_timeout: Duration,
     /// Most connections at once; further ones wait in the kernel's queue.
     pub connections_max: usize,
-    /// Most bodies of one account under way at once; further ones are answered 503.
+    /// Most bodies of one account under way at once, from their last byte on; further ones are answered 503.
     pub account_bodies_max: usize,
     /// Most bytes of one account's bodies under way at once; further ones are answered 503.
     pub account_bytes_max: usize,

@@ -1,4 +1,7 @@
 //! Who may be under way: bodies and their bytes, counted for each account, so that one account's flood is its own.
+//!
+//! What counts is what has come, not what was announced: nobody is known by then, and whoever announces bodies and does not send them
+//! would take the places of the provider's.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -16,6 +19,7 @@ pub(super) struct Admission {
 pub(super) struct Place<'a> {
     admission: &'a Admission,
     bytes: usize,
+    is_whole: bool,
 }
 
 impl Admission {
@@ -23,20 +27,15 @@ impl Admission {
         Self { bodies: AtomicUsize::new(0), bytes: AtomicUsize::new(0), bodies_max, bytes_max }
     }
 
-    /// A place for a body of at most `bytes`, or `None` at once.
-    pub(super) fn enter(&self, bytes: usize) -> Option<Place<'_>> {
-        // Both are taken first and checked afterwards: whoever finds too much gives everything back, by the drop.
-        let bodies_before = self.bodies.fetch_add(1, Ordering::Relaxed);
-        let bytes_before = self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        let place = Place { admission: self, bytes };
-        let fits = bodies_before < self.bodies_max && bytes_before.saturating_add(bytes) <= self.bytes_max;
-        fits.then_some(place)
+    /// A place for a body that begins to come.
+    pub(super) const fn enter(&self) -> Place<'_> {
+        Place { admission: self, bytes: 0, is_whole: false }
     }
 }
 
 impl Place<'_> {
-    /// Makes the place cover a body of `bytes`; `false` if there is no room for so many. For bodies that do not declare their
-    /// length: charging each with the most that it may become would let in only a handful.
+    /// Makes the place cover a body of `bytes`; `false` if there is no room for so many. Whoever finds too much gives everything back,
+    /// by the drop.
     pub(super) fn cover(&mut self, bytes: usize) -> bool {
         let more = bytes.saturating_sub(self.bytes);
         if more > 0 {
@@ -46,11 +45,17 @@ impl Place<'_> {
         }
         true
     }
+
+    /// Counts a body that has come as a whole; `false` if there is no room for one more.
+    pub(super) fn whole(&mut self) -> bool {
+        self.is_whole = true;
+        self.admission.bodies.fetch_add(1, Ordering::Relaxed) < self.admission.bodies_max
+    }
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        self.admission.bodies.fetch_sub(1, Ordering::Relaxed);
+        self.admission.bodies.fetch_sub(usize::from(self.is_whole), Ordering::Relaxed);
         self.admission.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
@@ -62,17 +67,25 @@ mod tests {
     #[test]
     fn bodies_and_bytes_are_bounded_and_given_back() {
         let admission = Admission::new(2, 100);
-        let first = admission.enter(60).expect("room for both");
-        assert!(admission.enter(41).is_none(), "too many bytes");
-        let second = admission.enter(40).expect("exactly fits");
-        assert!(admission.enter(0).is_none(), "too many bodies");
+        let come = |bytes| {
+            let mut place = admission.enter();
+            (place.cover(bytes) && place.whole()).then_some(place)
+        };
+        let first = come(60).expect("room for both");
+        assert!(come(41).is_none(), "too many bytes");
+        let second = come(40).expect("exactly fits");
+        assert!(come(0).is_none(), "too many bodies");
         drop(first);
-        let third = admission.enter(60).expect("the first place is free again");
+        let third = come(60).expect("the first place is free again");
         drop((second, third));
-        let mut grows = admission.enter(0).expect("room");
+        let mut grows = admission.enter();
         assert!(grows.cover(60) && grows.cover(50) && grows.cover(100));
         assert!(!grows.cover(101));
         drop(grows);
+        // Bodies that have begun are in nobody's way.
+        let begun: Vec<_> = (0..10).map(|_| admission.enter()).collect();
+        assert!(come(100).is_some());
+        drop(begun);
         assert_eq!((admission.bodies.into_inner(), admission.bytes.into_inner()), (0, 0));
     }
 }

@@ -62,7 +62,8 @@ where
             continue;
         }
         if parts.is_empty() {
-            parts.reserve(declared.max(whole.len() + data.len()));
+            // Not for as much as was declared: only what has come is charged.
+            parts.reserve(whole.len() + data.len());
             parts.extend_from_slice(&std::mem::take(&mut whole));
         }
         parts.extend_from_slice(&data);

@@ -23,7 +23,7 @@ pub enum Answer {
     Forbidden,
     /// A method that the path does not have: 405.
     BadMethod,
-    /// Too many requests or bytes of this account under way: 503, before anything was looked at.
+    /// Too many requests or bytes of this account under way: 503, before anything of the body was looked at.
     Refused,
     /// A body larger than allowed: 413.
     TooLarge,
@@ -118,15 +118,11 @@ impl Front {
 
     async fn post(&self, account: &Account, request: Request<Incoming>) -> Answer {
         let (head, body) = request.into_parts();
-        // A declared length is charged before anything is read, an undeclared one as it comes.
         let declared = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
         if declared > account.body_bytes_max {
             return Answer::TooLarge;
         }
-        let Some(mut place) = account.admission.enter(declared) else {
-            return Answer::Refused;
-        };
-        let _counted = InFlight::new(account);
+        let mut place = account.admission.enter();
         let (bytes_max, deadline) = (account.body_bytes_max, self.limits.body_read_timeout);
         let body = match body::read(body, bytes_max, deadline, |so_far| place.cover(so_far)).await {
             Ok(body) => body,
@@ -135,6 +131,10 @@ impl Front {
             Err(BodyError::Slow) => return Answer::Slow,
             Err(BodyError::Broken) => return Answer::Broken,
         };
+        if !place.whole() {
+            return Answer::Refused;
+        }
+        let _counted = InFlight::new(account);
         account.metrics.bytes.increment(u64::try_from(body.len()).unwrap_or(u64::MAX));
         let target = head.uri.path_and_query().map_or("", |target| target.as_str());
         let events = match receive(&account.receiver, &head.headers, target, &body) {

@@ -1,6 +1,6 @@
 //! The webhook listener: providers' POSTs in, durable events out, exactly the answers that each provider wants.
 //!
-//! The order of one request is its safety: path, method, a place among those under way, size, signature, and only then parsing;
+//! The order of one request is its safety: path, method, size, room for its bytes, a place among those under way, signature, and only then parsing;
 //! the answer 200 comes after the sink said *durable*. Whatever is refused is refused as early as it can be known.
 
 mod account;
@@ -73,9 +73,9 @@ pub struct WebhookLimits {
     pub twilio_body_bytes_max: usize,
     /// Longest that a body may take from its head to its end.
     pub body_read_timeout: Duration,
-    /// Most bodies of one account under way at once.
+    /// Most bodies of one account under way at once, counted from their last byte.
     pub account_bodies_max: usize,
-    /// Most bytes of one account's bodies under way at once.
+    /// Most bytes of one account's bodies under way at once, counted as they come.
     pub account_bytes_max: usize,
 }
 

@@ -320,7 +320,8 @@ async fn an_overloaded_account_is_refused_at_once_and_the_other_is_not() {
 async fn bytes_under_way_are_bounded_too() {
     let server = Server::start_with(|config| config.limits.account_bytes_max = 1_000).await;
     let declared = |bytes: usize| format!("POST {META} HTTP/1.1\r\nhost: x\r\ncontent-length: {bytes}\r\n\r\n");
-    assert_eq!(server.ask(declared(1_001).as_bytes()).await.status, 503);
+    let whole = format!("{}{}", declared(1_001), "x".repeat(1_001));
+    assert_eq!(server.ask(whole.as_bytes()).await.status, 503);
     let chunk = |bytes: usize| format!("{bytes:x}\r\n{}\r\n", "x".repeat(bytes));
     let head = format!("POST {META} HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n");
     assert_eq!(server.ask(format!("{head}{}{}", chunk(900), chunk(101)).as_bytes()).await.status, 503, "undeclared");
@@ -380,6 +381,28 @@ async fn a_slow_body_is_408_and_gives_its_place_back() {
     request.truncate(request.len() - 1);
     assert_eq!(server.ask(&request).await.status, 408);
     assert_eq!(server.ask(&meta_post(STATUS)).await.status, 200);
+}
+
+/// Announced bodies of an account, more than its places and its bytes, of which next to nothing comes.
+#[tokio::test]
+async fn slow_bodies_take_nobodys_place() {
+    let server = Server::start_with(|config| {
+        config.limits.account_bodies_max = 2;
+        config.limits.account_bytes_max = 4 * MIB;
+    })
+    .await;
+    let mut slow = Vec::new();
+    for _ in 0..10 {
+        let mut stream = server.connect().await;
+        let head = format!("POST {META} HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\nx", 3 * MIB);
+        stream.write_all(head.as_bytes()).await.expect("the server reads");
+        slow.push(stream);
+    }
+    let mut form = server.connect().await;
+    for _ in 0..20 {
+        assert_eq!(ask(&mut form, &meta_post(STATUS)).await.status, 200);
+    }
+    drop(slow);
 }
 
 #[tokio::test]
