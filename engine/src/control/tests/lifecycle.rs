@@ -57,6 +57,13 @@ async fn a_start_ahead_of_its_time_is_scheduled() {
     assert!(started.record.sealed.is_some() && started.record.started_at.is_none());
     let needed = CampaignUpdate { start_at: Some(None), ..CampaignUpdate::default() };
     assert_eq!(obstacle(bench.control.update_campaign(&acme(), "spring", None, needed).await), "SCHEDULED");
+    // What starts it now instead is a time that has passed.
+    let passed = CampaignUpdate { start_at: Some(Some(bench.control.now())), ..CampaignUpdate::default() };
+    let moved = bench.control.update_campaign(&acme(), "spring", None, passed).await.unwrap();
+    assert_eq!(moved.record.settings.start_at, Some(bench.control.now()));
+    let again = Some(Some(bench.control.now().after(Duration::from_secs(3_600))));
+    let again = CampaignUpdate { start_at: again, ..CampaignUpdate::default() };
+    bench.control.update_campaign(&acme(), "spring", None, again).await.unwrap();
     // Paused and resumed it waits again; after its time it runs.
     bench.control.pause_campaign(&acme(), "spring", None).await.unwrap();
     let resumed = bench.control.resume_campaign(&acme(), "spring", None).await.unwrap();
