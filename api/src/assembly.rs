@@ -205,14 +205,15 @@ fn other_nodes(config: &Config, engine: &Engine) -> anyhow::Result<Option<Arc<No
 fn farewell(stopped: Stopped, store_closed: bool) -> ExitCode {
     let clean = stopped.in_doubt == 0 && stopped.flushed && store_closed;
     if clean {
-        tracing::info!(in_doubt = 0, "stopped; nothing is left in doubt");
+        // What earlier kills left in doubt is in doubt still.
+        tracing::info!(in_doubt = 0, "stopped; this stop leaves nothing in doubt");
         return ExitCode::SUCCESS;
     }
     tracing::warn!(
         in_doubt = stopped.in_doubt,
         outcomes_written = stopped.flushed,
         store_closed,
-        "stopped; the next start lists what is in doubt: sluice in-doubt"
+        "stopped; this stop leaves messages in doubt or outcomes unwritten: after the next start, sluice in-doubt lists them"
     );
     ExitCode::from(3)
 }
