@@ -21,7 +21,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 /// In words, for clap.
 pub fn timestamp(text: &str) -> Result<prost_types::Timestamp, String> {
     let parsed: Timestamp = text.parse().map_err(|_| {
-        "not a time with an offset; write e.g. 2031-05-01T09:00:00+02:00 or 2031-05-01T07:00:00Z".to_owned()
+        "not a time with an offset, up to 9999-12-30T22:00:00Z; write e.g. 2031-05-01T09:00:00+02:00 or 2031-05-01T07:00:00Z".to_owned()
     })?;
     Ok(prost_types::Timestamp { seconds: parsed.as_second(), nanos: parsed.subsec_nanosecond() })
 }

@@ -230,10 +230,10 @@ impl Screen {
         Ok(())
     }
 
-    /// The last word on a campaign is always told.
+    /// The last word on a campaign is always told, once.
     fn ended(&mut self, index: usize, console: &mut Console) -> Outcome<()> {
         match self.panes.get_mut(index) {
-            Some(pane) if self.bars.is_none() => {
+            Some(pane) if self.bars.is_none() && (pane.changed || pane.told.is_none()) => {
                 pane.changed = false;
                 console.say(&pane.progress.log_line())
             }

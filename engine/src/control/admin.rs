@@ -34,7 +34,7 @@ impl Control {
             return Err(Error::invalid("file_name", problem));
         }
         let Some(dir) = &self.backup_dir else {
-            let problem = "this server has no backup directory configured (store.backup_dir)";
+            let problem = "this server keeps no backups: it was built into another program without a folder for them";
             return Err(Error::precondition("BACKUP_DIR", "server".to_owned(), problem));
         };
         tokio::fs::create_dir_all(dir.as_path()).await.map_err(|error| Error::Ledger(error.to_string()))?;
