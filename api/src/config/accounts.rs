@@ -3,9 +3,10 @@
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
+use sluice_engine::domain::ids::TenantId;
 
 use super::reader::Section;
-use super::report::Kind;
+use super::report::{Kind, excerpt};
 use super::secret::Secret;
 
 /// A provider account. Its name stands in webhook paths and is what lines refer to.
@@ -89,6 +90,12 @@ impl Account {
                 "no tenant may use this account",
                 Some("for example [\"acme\"], or [\"*\"] for all"),
             );
+        }
+        for tenant in tenants.iter().filter(|tenant| *tenant != "*") {
+            if let Err(error) = TenantId::new(tenant) {
+                let text = format!("{:?} can be no tenant of a token: {error}", excerpt(tenant));
+                s.problem("tenants", Kind::Value, text, Some("[\"*\"] stands for all"));
+            }
         }
         let given = s.has("provider");
         let words = [("meta", Kinds::Meta), ("twilio", Kinds::Twilio)];

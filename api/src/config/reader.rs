@@ -14,7 +14,7 @@ use toml::de::{DeString, DeTable, DeValue};
 
 use super::ENVIRONMENT_PREFIX;
 use super::context::{Context, Key, override_part};
-use super::report::{Kind, Place, Problem, nearest};
+use super::report::{Kind, Place, Problem, excerpt, nearest};
 use crate::tls;
 
 /// One table of the file.
@@ -277,7 +277,7 @@ impl<'c, 'i> Section<'c, 'i> {
         match parse(&text) {
             Ok(value) => Some(value),
             Err(error) => {
-                self.problem(key, Kind::Value, format!("{text:?}: {error}"), None);
+                self.problem(key, Kind::Value, format!("{:?}: {error}", excerpt(&text)), None);
                 parse(default).ok()
             }
         }
@@ -290,7 +290,7 @@ impl<'c, 'i> Section<'c, 'i> {
         of(&word).or_else(|| {
             let all: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
             let near = nearest(&word, all.iter().copied()).map(|near| format!("did you mean {near:?}?"));
-            self.problem(key, Kind::Value, format!("must be one of {}, not {word:?}", all.join(", ")), near.as_deref());
+            self.problem(key, Kind::Value, format!("must be one of {}, not {:?}", all.join(", "), excerpt(&word)), near.as_deref());
             of(default)
         })
     }
@@ -344,7 +344,7 @@ impl<'c, 'i> Section<'c, 'i> {
             self.context.note(Problem {
                 place: self.context.line_of(key.span().start),
                 kind: Kind::UnknownKey,
-                key: join(&self.path, key.get_ref()),
+                key: join(&self.path, &excerpt(key.get_ref())),
                 message: "unknown key".to_owned(),
                 hint: None,
             });

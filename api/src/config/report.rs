@@ -4,6 +4,21 @@ use std::fmt;
 
 use super::Config;
 
+/// Most problems that are shown: a file that is no configuration at all has one on each line.
+const PROBLEMS_SHOWN_MAX: usize = 50;
+/// Most characters that are quoted of what stands in a file: a file that was named by mistake may hold a secret on one line.
+const EXCERPT_CHARS_MAX: usize = 40;
+
+/// The beginning of what stands in a file, to be quoted.
+pub(super) fn excerpt(text: &str) -> String {
+    let mut chars = text.chars();
+    let mut short: String = chars.by_ref().take(EXCERPT_CHARS_MAX).collect();
+    if chars.next().is_some() {
+        short.push('…');
+    }
+    short
+}
+
 /// Where a value was found.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Place {
@@ -89,10 +104,13 @@ impl fmt::Display for Report {
             1 => writeln!(f, "{}: 1 problem", self.file)?,
             n => writeln!(f, "{}: {n} problems", self.file)?,
         }
-        for problem in &self.problems {
+        for problem in self.problems.iter().take(PROBLEMS_SHOWN_MAX) {
             writeln!(f, "  {problem}")?;
         }
-        Ok(())
+        match self.problems.len().saturating_sub(PROBLEMS_SHOWN_MAX) {
+            0 => Ok(()),
+            more => writeln!(f, "  and {more} more: is this the right file?"),
+        }
     }
 }
 
