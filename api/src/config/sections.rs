@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use rustls_pki_types::CertificateDer;
+use sluice_engine::control::WORKERS_MAX;
 use sluice_engine::domain::breaker::BreakerConfig;
+use sluice_engine::domain::line::bounds;
 
 use super::reader::Section;
 use super::report::Kind;
@@ -242,7 +244,7 @@ impl Provider {
             connect_timeout: s.milliseconds("connect_timeout_ms", 3_000, 10..=60_000),
             read_timeout: s.milliseconds("read_timeout_ms", 20_000, 10..=300_000),
             idle_timeout: s.milliseconds("idle_timeout_ms", 30_000, 100..=600_000),
-            line_in_flight_max: s.count("line_in_flight_max", 256, 1..=16_384),
+            line_in_flight_max: s.count("line_in_flight_max", 256, 1..=bounds::IN_FLIGHT_MAX as usize),
         }
     }
 }
@@ -310,7 +312,7 @@ pub struct Campaigns {
 impl Campaigns {
     pub(super) fn read(s: &mut Section<'_, '_>) -> Self {
         Self {
-            workers: s.count("workers", 256, 1..=16_384),
+            workers: s.count("workers", 256, 1..=WORKERS_MAX as usize),
             settle_window: s.seconds("settle_window_s", 259_200, 1..=2_592_000),
             held_after: s.integer("held_after", 20, 1..=10_000),
             quarantined_after: s.integer("quarantined_after", 5, 1..=100),

@@ -51,7 +51,7 @@ pub use page::{PAGE_SIZE_MAX, PageOf, PageRequest};
 pub use resolve::{ResolveSelection, Resolved, Unresolved};
 pub use row::{CHUNK_ROWS_MAX, Row, RowAddress, RowChunk};
 pub use runtime::{Binding, LineStatus, Progress, Runtime};
-pub use settings::{CampaignSpec, CampaignUpdate, SettingsSpec};
+pub use settings::{CampaignSpec, CampaignUpdate, SettingsSpec, WORKERS_MAX};
 pub use stats::{Binds, FailureCount, Stats};
 pub use templates::{ParametersSpec, TemplateView};
 pub use watch::{Update, WatchUntil, Watcher};

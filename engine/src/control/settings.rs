@@ -13,7 +13,8 @@ const NAME_CHARS_MAX: usize = 200;
 const DESCRIPTION_CHARS_MAX: usize = 4_000;
 const LABELS_MAX: usize = 32;
 const LABEL_BYTES_MAX: usize = 128;
-const WORKERS_MAX: u32 = 10_000;
+/// Most messages of a campaign in flight.
+pub const WORKERS_MAX: u32 = 10_000;
 const RETRIES_MAX: u32 = 100;
 /// Highest rate of a campaign, per second: the highest ceiling of a line; a pool may carry more, its lines' ceilings then bind.
 const RATE_PER_SECOND_MAX: u32 = 10_000;
