@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use super::output::shown;
 use serde::Serialize;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
@@ -129,10 +130,13 @@ impl Failure {
     }
 
     fn print_text(&self, err: &mut dyn Write) -> std::io::Result<()> {
-        writeln!(err, "error: {}", self.message)?;
-        // A single violation often says in a detail what the message says already.
-        for violation in self.violations.iter().filter(|violation| *violation.description != *self.message) {
-            writeln!(err, "  {}: {}", violation.field, violation.description)?;
+        writeln!(err, "error: {}", shown(&self.message))?;
+        for violation in &self.violations {
+            let text = format!("{}: {}", violation.field, violation.description);
+            // A single violation often says in a detail what the message says already.
+            if *violation.description != *self.message && text != *self.message {
+                writeln!(err, "  {}", shown(&text))?;
+            }
         }
         if let Some(seconds) = self.retry_after_seconds {
             writeln!(err, "  try again in {seconds:.1} s")?;
@@ -313,6 +317,26 @@ mod tests {
         let broken = || std::io::Error::from(std::io::ErrorKind::BrokenPipe);
         assert_eq!(Failure::from(broken()).exit, Exit::Ok);
         assert_eq!(Failure::from(anyhow::Error::from(broken())).exit, Exit::Ok);
+    #[test]
+    fn a_single_violation_is_said_once() {
+        use tonic_types::StatusExt;
+        let mut details = ErrorDetails::new();
+        details.add_bad_request_violation("name", "is empty\x1b");
+        let status = Status::with_error_details(Code::InvalidArgument, "name: is empty\x1b", details);
+        let mut text = Vec::new();
+        Failure::from(status).print(&mut text, false);
+        assert_eq!(String::from_utf8(text).expect("text"), "error: name: is empty\\u{1b}\n");
+    }
+
+    #[test]
+    fn who_waits_no_longer_hears_that_it_goes_on() {
+        for code in [Code::DeadlineExceeded, Code::Cancelled] {
+            let failure = Failure::from(Status::new(code, "Timeout expired"));
+            assert_eq!(failure.exit, Exit::Unavailable);
+            assert!(failure.hints.iter().any(|hint| hint.contains("goes on") && hint.contains("--timeout")), "{code:?}");
+        }
+    }
+
         assert_eq!(Failure::from(anyhow::Error::from(serde_json::Error::io(broken()))).exit, Exit::Ok);
         assert_eq!(Failure::from(anyhow::anyhow!("no")).exit, Exit::Failed);
     }

@@ -1,10 +1,12 @@
 //! Where a command reads and writes: tables for people, JSON for programs, questions on a terminal.
 
+use std::borrow::Cow;
 use std::future::Future;
 use std::io::{BufRead, IsTerminal as _, Write};
 
 use clap::ValueEnum;
 use comfy_table::{CellAlignment, ContentArrangement, presets};
+use sluice_engine::domain::escape::is_shown;
 use tonic::Status;
 
 use super::failure::{Failure, Outcome};
@@ -116,7 +118,7 @@ impl Console {
     /// The output's.
     pub fn say(&mut self, text: &str) -> Outcome<()> {
         if self.for_people() {
-            writeln!(self.out, "{text}")?;
+            writeln!(self.out, "{}", shown(text))?;
             self.out.flush()?;
         }
         Ok(())
@@ -124,7 +126,7 @@ impl Console {
 
     /// Writes a line beside the answers. That nobody reads it is no reason to stop.
     pub fn note(&mut self, text: &str) {
-        let _ = writeln!(self.err, "{text}").and_then(|()| self.err.flush());
+        let _ = writeln!(self.err, "{}", shown(text)).and_then(|()| self.err.flush());
     }
 
     /// Asks for a yes where somebody can give one.
@@ -201,7 +203,7 @@ impl Table {
     pub fn pairs<'a>(width: Option<u16>, pairs: impl IntoIterator<Item = (&'a str, String)>) -> String {
         let mut table = Self::new(width, &[]);
         for (name, value) in pairs {
-            table.table.add_row([name.to_owned(), value]);
+            table.table.add_row([name.to_owned(), shown(&value).into_owned()]);
         }
         if let Some(column) = table.table.column_mut(0) {
             column.set_padding((0, 2));
@@ -215,7 +217,7 @@ impl Table {
 
     /// Adds a row.
     pub fn row<I: IntoIterator<Item = String>>(&mut self, cells: I) -> &mut Self {
-        self.table.add_row(cells.into_iter().collect::<Vec<_>>());
+        self.table.add_row(cells.into_iter().map(|cell| shown(&cell).into_owned()).collect::<Vec<_>>());
         self
     }
 
@@ -230,6 +232,21 @@ impl Table {
     }
 }
 
+/// The text with everything written out that a terminal would obey instead of showing: what servers say may hold words of anybody. Line
+/// ends stay.
+#[must_use]
+pub fn shown(text: &str) -> Cow<'_, str> {
+    let is_plain = |c: char| c == '\n' || is_shown(c);
+    if text.chars().all(is_plain) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        if is_plain(c) { out.push(c) } else { out.extend(c.escape_unicode()) }
+    }
+    Cow::Owned(out)
+}
+
 /// A dash for nothing.
 #[must_use]
 pub fn or_dash(text: &str) -> String {
@@ -239,6 +256,15 @@ pub fn or_dash(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_terminal_would_obey_is_written_out() {
+        assert_eq!(shown("Grüße\nan 東京 שלום"), "Grüße\nan 東京 שלום");
+        let mut table = Table::new(None, &["NAME"]);
+        table.row(["a\x1b[2Jb\0\u{202e}c\u{9b}".to_owned()]);
+        assert_eq!(table.text(), "NAME\na\\u{1b}[2Jb\\u{0}\\u{202e}c\\u{9b}\n");
+        assert_eq!(Table::pairs(None, [("name", "\r".to_owned())]), "name  \\u{d}\n");
+    }
 
     #[test]
     fn tables_have_no_frames_and_no_trailing_spaces() {

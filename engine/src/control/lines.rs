@@ -3,7 +3,7 @@
 use super::error::{Error, OrNotFound, Result, Violations};
 use super::page::{PageOf, PageRequest, cut};
 use super::runtime::LineStatus;
-use super::settings::check_description;
+use super::settings::{check_description, is_printable};
 use super::{Account, Control, fresh_id, query, request_id, same_version};
 use crate::domain::ids::{AccountId, LineId, LineKey, PoolId, TenantId};
 use crate::domain::line::{Line, LineHold, LineHoldKind, Pool, ProviderKind, SenderIdentity, bounds};
@@ -218,8 +218,8 @@ impl Control {
         reason: &str,
     ) -> Result<LineView> {
         let mut violations = Violations::default();
-        let fits = !reason.trim().is_empty() && reason.len() <= REASON_BYTES_MAX;
-        violations.require(fits, "reason", || format!("must be 1 to {REASON_BYTES_MAX} bytes"));
+        let fits = !reason.trim().is_empty() && reason.len() <= REASON_BYTES_MAX && is_printable(reason);
+        violations.require(fits, "reason", || format!("must be 1 to {REASON_BYTES_MAX} bytes of printable text"));
         violations.check()?;
         let hold = LineHold { kind: LineHoldKind::Operator, reason: reason.to_owned(), at: self.now(), until: None };
         self.change_line(tenant, id, expected, |line| {

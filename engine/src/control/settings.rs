@@ -209,7 +209,7 @@ pub(super) fn check_description(field: &str, text: &str, chars_max: usize, viola
 }
 
 pub(super) fn is_printable(text: &str) -> bool {
-    !text.chars().any(char::is_control)
+    text.chars().all(crate::domain::escape::is_shown)
 }
 
 #[cfg(test)]
@@ -235,6 +235,16 @@ mod tests {
             SettingsSpec::default().checked(&Settings::default(), NOW, &mut Violations::default()),
             Settings::default()
         );
+    }
+
+    #[test]
+    fn texts_for_people_hold_only_what_can_be_seen() {
+        for name in ["Spring", "Grüße an 東京", "שלום"] {
+            assert!(is_printable(name), "{name}");
+        }
+        for name in ["a\x1b[2J", "a\0", "a\nb", "a\u{9b}", "a\u{202e}b", "a\u{2066}b"] {
+            assert!(!is_printable(name), "{name:?}");
+        }
     }
 
     #[test]

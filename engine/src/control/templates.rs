@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::error::{Error, OrNotFound, Result, Violation};
+use super::error::{Error, OrNotFound, Result, Violation, Violations};
 use super::page::{PageOf, PageRequest};
 use super::{Control, query, request_id};
 use crate::domain::ids::{TemplateId, TenantId};
 use crate::domain::line::ProviderKind;
-use crate::domain::template::{ParamError, Preview, RowParams, Shape, Template, TemplateError};
+use crate::domain::template::{Button, Header, ParamError, Preview, RowParams, Shape, Template, TemplateError};
 use crate::store::TemplateRecord;
 
 /// Most values in a list of parameters, and most named ones.
@@ -51,6 +51,7 @@ impl Control {
         if let Err(errors) = template.compile() {
             return Err(Error::Invalid(errors.into_iter().map(template_violation).collect()));
         }
+        printable(&template)?;
         let id =
             TemplateId::new(&template.id).map_err(|error| Error::invalid("template.template_id", error.to_string()))?;
         let definition = serde_json::to_string(&template).map_err(|error| Error::Bug(error.to_string()))?;
@@ -115,6 +116,38 @@ impl Control {
         })?;
         Ok(shape.preview(kind, &values))
     }
+}
+
+/// Refuses control characters in a template's texts, other than ends of lines and tabs: operators read them in terminals. Here and not
+/// where a template is compiled, since one that is stored already must go on to work.
+fn printable(template: &Template) -> Result<()> {
+    let mut texts = vec![("name".to_owned(), Some(&template.name)), ("body".to_owned(), Some(&template.body))];
+    texts.push(("footer".to_owned(), template.footer.as_ref()));
+    texts.push(("sms_body".to_owned(), template.sms_body.as_ref()));
+    match &template.header {
+        None => {}
+        Some(Header::Text { text }) => texts.push(("header.text".to_owned(), Some(text))),
+        Some(Header::Media { value, filename, .. }) => {
+            texts.push(("header.value".to_owned(), value.as_ref()));
+            texts.push(("header.filename".to_owned(), filename.as_ref()));
+        }
+    }
+    for (place, button) in template.buttons.iter().enumerate() {
+        let parts = match button {
+            Button::QuickReply { label, payload } => [("label", Some(label)), ("payload", payload.as_ref())],
+            Button::Url { label, url } => [("label", Some(label)), ("url", Some(url))],
+            Button::CopyCode { code } => [("code", Some(code)), ("label", None)],
+            Button::Phone { label, number } => [("label", Some(label)), ("number", Some(number))],
+        };
+        texts.extend(parts.map(|(part, text)| (format!("buttons[{place}].{part}"), text)));
+    }
+    let is_text = |c: char| !c.is_control() || matches!(c, '\n' | '\r' | '\t');
+    let mut violations = Violations::default();
+    for (field, text) in texts {
+        let fits = text.is_none_or(|text| text.chars().all(is_text));
+        violations.require(fits, &format!("template.{field}"), || "must hold no control characters".to_owned());
+    }
+    violations.check()
 }
 
 /// A finding in the words of the contract.

@@ -30,6 +30,13 @@ const FORM_PLAIN: [bool; 256] = {
     plain
 };
 
+/// Whether a character is shown where it stands. Control characters are not, which terminals obey, nor those that turn the direction of what
+/// follows (U+202A to U+202E, U+2066 to U+2069), after which a name reads as another.
+#[must_use]
+pub fn is_shown(c: char) -> bool {
+    !c.is_control() && !matches!(c, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 /// Calls `odd` for each byte that is not plain, and copies the runs between.
 fn runs<B: BufMut>(bytes: &[u8], plain: &[bool; 256], out: &mut B, odd: impl Fn(u8, &mut B)) {
     let mut start = 0;

@@ -4,7 +4,7 @@ use super::super::testing::*;
 use super::super::*;
 use crate::domain::campaign::{CampaignState, DeliveryPolicy, Rate, RateUnit};
 use crate::domain::line::ProviderKind;
-use crate::domain::template::Template;
+use crate::domain::template::{Template, TemplateKind};
 use std::time::Duration;
 
 #[tokio::test]
@@ -193,6 +193,14 @@ async fn templates_are_checked_replaced_and_previewed() {
     assert_eq!(
         fields(bench.control.put_template(&acme(), "", wrong, None).await),
         ["template.template_id", "template.body"]
+    );
+    let kind = TemplateKind::Text;
+    let shown = Template { kind, name: "two lines".to_owned(), ..template("text", "Two\nlines\tof {{1}}") };
+    bench.control.put_template(&acme(), "", shown.clone(), None).await.unwrap();
+    let escapes = Template { name: "a\x1b[2J".to_owned(), body: "Hello {{1}}\0".to_owned(), ..shown };
+    assert_eq!(
+        fields(bench.control.put_template(&acme(), "", escapes, None).await),
+        ["template.name", "template.body"]
     );
     let stored = bench.control.template(&acme(), "hello").await.unwrap();
     assert_eq!(stored.columns, ["body_param_1"]);

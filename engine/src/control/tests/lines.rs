@@ -60,7 +60,9 @@ async fn a_sender_has_one_line_in_the_installation() {
 #[tokio::test]
 async fn a_line_is_held_released_and_changed() {
     let bench = Bench::furnished().await;
-    assert_eq!(fields(bench.control.hold_line(&acme(), "line-1", None, " ").await), ["reason"]);
+    for reason in [" ", "off\x1b[2J", "off\0", "off\u{202e}"] {
+        assert_eq!(fields(bench.control.hold_line(&acme(), "line-1", None, reason).await), ["reason"], "{reason:?}");
+    }
     let held = bench.control.hold_line(&acme(), "line-1", None, "maintenance").await.unwrap();
     assert_eq!(held.record.hold.as_ref().unwrap().reason, "maintenance");
     let again = bench.control.hold_line(&acme(), "line-1", None, "maintenance").await.unwrap();
