@@ -39,6 +39,19 @@ pub struct ClusterPlan {
     pub extra: String,
     /// Keys of `[nodes]` beside name, address, listener and secret.
     pub nodes_extra: String,
+    /// What is a node's own, by its number; nothing of those that are not there.
+    pub own: Vec<NodePlan>,
+}
+
+/// What one node has for itself.
+#[derive(Debug, Clone, Default)]
+pub struct NodePlan {
+    /// More of its configuration.
+    pub extra: String,
+    /// Where it listens for other nodes, and where it says that it does; `None`: at a port that is free.
+    pub inside: Option<(SocketAddr, SocketAddr)>,
+    /// The program; `None`: the server's binary.
+    pub program: Option<PathBuf>,
 }
 
 /// One of the servers.
@@ -47,7 +60,9 @@ struct Node {
     name: String,
     folder: PathBuf,
     ports: Ports,
-    inside: SocketAddr,
+    /// Where it listens for other nodes, and where it says that it does.
+    inside: (SocketAddr, SocketAddr),
+    own: NodePlan,
     server: Option<ServerProcess>,
 }
 
@@ -80,9 +95,12 @@ impl Cluster {
         let node = |n: usize| {
             let folder = folder.path().join(format!("node-{n}"));
             std::fs::create_dir(&folder)?;
-            // A port that was free a moment ago: others have to know it before the server listens.
-            let inside = TcpListener::bind("127.0.0.1:0")?.local_addr()?;
-            anyhow::Ok(Node { name: format!("node-{n}"), folder, ports: Ports::default(), inside, server: None })
+            let own = plan.own.get(n).cloned().unwrap_or_default();
+            let inside = match own.inside {
+                Some(inside) => inside,
+                None => free_port().map(|free| (free, free))?,
+            };
+            anyhow::Ok(Node { name: format!("node-{n}"), folder, ports: Ports::default(), inside, own, server: None })
         };
         let nodes = (0..plan.nodes).map(node).collect::<anyhow::Result<_>>()?;
         let (binary, token) = (binary().await?, development_token(TOKEN_SECRET, TENANT)?);
@@ -109,13 +127,15 @@ impl Cluster {
     pub async fn start_node(&mut self, n: usize) -> anyhow::Result<()> {
         let node = self.nodes.get_mut(n).context("no such node")?;
         std::fs::write(node.folder.join("node.secret"), NODE_SECRET)?;
+        let (listen, advertise) = node.inside;
         let extra = format!(
-            "{}\n[nodes]\nname = \"{}\"\nadvertise = \"{}\"\nlisten = \"{}\"\nsecret_file = \"node.secret\"\n{}",
-            self.plan.extra, node.name, node.inside, node.inside, self.plan.nodes_extra
+            "{}{}\n[nodes]\nname = \"{}\"\nadvertise = \"{advertise}\"\nlisten = \"{listen}\"\nsecret_file = \"node.secret\"\n{}",
+            self.plan.extra, node.own.extra, node.name, self.plan.nodes_extra
         );
         let config = config::write_server(&node.folder, &self.sim.api_url(), &self.lines, &node.ports, &extra)?;
         let log = node.folder.join("server.log");
-        let mut server = ServerProcess::start(&self.binary, &config, &log, FileLimit::Deadly, START).await?;
+        let program = node.own.program.as_ref().unwrap_or(&self.binary);
+        let mut server = ServerProcess::start(program, &config, &log, FileLimit::Deadly, START).await?;
         node.ports = Ports {
             grpc: server.addresses.grpc.parse()?,
             webhooks: server.addresses.webhooks.parse()?,
@@ -139,6 +159,51 @@ impl Cluster {
 
     fn take_server(&mut self, n: usize) -> anyhow::Result<ServerProcess> {
         self.nodes.get_mut(n).and_then(|node| node.server.take()).context("the node is down")
+    }
+
+    /// Hands a node's process out, for whoever ends it without holding up the others. No webhook comes to it any more.
+    ///
+    /// # Errors
+    /// When it is down.
+    pub fn let_go(&mut self, n: usize) -> anyhow::Result<ServerProcess> {
+        let server = self.take_server(n);
+        self.balance();
+        server
+    }
+
+    /// The process ids, by node; `None`: it is down.
+    #[must_use]
+    pub fn processes(&self) -> Vec<Option<i32>> {
+        self.nodes.iter().map(|node| node.server.as_ref().map(ServerProcess::pid)).collect()
+    }
+
+    /// Where a node takes calls; the same as long as the cluster lives.
+    ///
+    /// # Errors
+    /// When there is no such node.
+    pub fn grpc(&self, n: usize) -> anyhow::Result<SocketAddr> {
+        Ok(self.nodes.get(n).context("no such node")?.ports.grpc)
+    }
+
+    /// The token of the runs' tenant.
+    #[must_use]
+    pub fn token(&self) -> &str {
+        &self.token
+    }
+
+    /// Everything that a node ever logged.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn log(&self, n: usize) -> anyhow::Result<String> {
+        let folder = &self.nodes.get(n).context("no such node")?.folder;
+        Ok(String::from_utf8_lossy(&std::fs::read(folder.join("server.log"))?).into_owned())
+    }
+
+    /// Leaves the directory behind for whoever looks into it.
+    pub fn keep(&mut self) -> &std::path::Path {
+        self.folder.disable_cleanup(true);
+        self.folder.path()
     }
 
     /// kill -9.
@@ -222,6 +287,14 @@ impl Cluster {
     pub fn logs(&self) -> String {
         self.nodes.iter().filter_map(|node| node.server.as_ref()).map(ServerProcess::log_tail).collect()
     }
+}
+
+/// A port that was free a moment ago: others have to know it before the server listens.
+///
+/// # Errors
+/// When there is none.
+pub fn free_port() -> std::io::Result<SocketAddr> {
+    TcpListener::bind("127.0.0.1:0")?.local_addr()
 }
 
 /// A failed test leaves its directory behind for whoever looks into it.

@@ -9,6 +9,8 @@
 //! world    all of it together in a directory of its own
 //! balancer what stands before several servers where providers call
 //! cluster  several servers on one ledger
+//! link     a line between two programs that can be cut, made mute, and held back
+//! wall     wall clocks of single programs
 //! ```
 //!
 //! Everything that waits has a deadline; everything that was started ends with its handle.
@@ -18,8 +20,10 @@ pub mod client;
 pub mod cluster;
 pub mod config;
 pub mod cql;
+pub mod link;
 pub mod people;
 pub mod process;
+pub mod wall;
 pub mod world;
 
 pub use client::Customer;
