@@ -167,7 +167,7 @@ impl Keeper {
         for pool in plan::mine(&snapshot, me).filter(unheard) {
             tracing::info!(%pool, "the pool is this node's by the ledger, and was not here");
             self.ownership().recall(pool).await;
-            self.arrives(state, Taken { pool: pool.clone(), handed: None });
+            self.arrives(state, Taken { pool: pool.clone(), generation: snapshot.generation, handed: None });
         }
         if pools.is_empty() {
             return Ok(());
@@ -180,7 +180,10 @@ impl Keeper {
         for taken in taken {
             let had = snapshot.pools.get(&taken.pool);
             let (from, clean) = (had.map(|seen| seen.node.clone()), taken.handed.is_some());
-            tracing::info!(pool = %taken.pool, from, clean, "the pool is this node's");
+            tracing::info!(
+                pool = %taken.pool, from, clean, epoch, generation = taken.generation,
+                "the pool is this node's"
+            );
             let how = match (&from, clean) {
                 (None, _) => "first",
                 (Some(_), true) => "handed_over",

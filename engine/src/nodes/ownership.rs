@@ -171,6 +171,8 @@ impl HandOver {
 pub struct Taken {
     /// Which.
     pub pool: PoolRef,
+    /// Of the ownership, as the change made it that gave the pool to this node: nobody else has one of this pool and generation.
+    pub generation: u64,
     /// Who had it before and gave it away in good order, with what goes along; `None`: nobody knows what left last.
     pub handed: Option<(String, HandOver)>,
 }

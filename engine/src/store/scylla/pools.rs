@@ -269,7 +269,7 @@ impl Ownership for Pools {
                 let handed = self.along(self.row(pool), pool).await?;
                 self.cql.owned.forget_passing(pool);
                 self.cql.owned.add(pool.clone());
-                taken.push(Taken { pool: pool.clone(), handed });
+                taken.push(Taken { pool: pool.clone(), generation, handed });
             }
         }
         Ok(Some(taken).filter(|taken| !taken.is_empty()))
