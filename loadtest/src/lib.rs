@@ -7,6 +7,7 @@
 pub mod grpc;
 pub mod harness;
 pub mod measure;
+pub mod nodes;
 pub mod report;
 pub mod runs;
 pub mod scenario;

@@ -4,6 +4,7 @@
 
 mod bad_requests;
 mod cql;
+mod disturbed;
 mod fooled;
 mod kills;
 mod nodes;

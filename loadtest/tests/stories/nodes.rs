@@ -43,6 +43,7 @@ impl Story {
             seed,
             extra: format!("{QUICK}{sections}"),
             nodes_extra: String::new(),
+            own: Vec::new(),
         })
         .await
         .expect("the cluster starts");

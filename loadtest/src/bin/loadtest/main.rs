@@ -17,7 +17,9 @@ use sluice_loadtest::scenario;
 use sluice_loadtest::sim::{SimConfig, SimHandle};
 use sluice_loadtest::witness::fetch::{Wanted, check};
 
+mod nodes;
 mod progress;
+use nodes::{NodesArgs, run_nodes};
 use progress::Terminal;
 
 /// The independent witness of Sluice: load, disturbances, measurements, and the check of every message.
@@ -76,6 +78,9 @@ enum Command {
     },
     /// Compares a server's export with the ledger of the simulator that it sent to.
     Check(CheckArgs),
+    /// Several nodes on one ledger, killed, frozen, drained and cut off by chance under load; then everything is checked. Starts the
+    /// CQL server by `.ci/cql`, from a clone of the repository.
+    Nodes(NodesArgs),
     /// Runs the provider simulator (see `provider-sim --help` for a binary with more options).
     Sim {
         /// Configuration file (TOML or JSON).
@@ -201,6 +206,7 @@ async fn run(command: Command) -> anyhow::Result<Verdict> {
             Ok(passed(taken.iter().all(|one| one.ok)))
         }
         Command::Check(args) => run_check(args).await.map(passed),
+        Command::Nodes(args) => run_nodes(args).await.map(passed),
         Command::Sim { config } => {
             let sim = SimHandle::start(SimConfig::read(&config)?)?;
             println!(r#"{{"api":"{}","control":"{}"}}"#, sim.api(), sim.control());
