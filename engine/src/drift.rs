@@ -9,6 +9,7 @@ use crate::control::{Difference, differences};
 use crate::domain::ids::CampaignKey;
 use crate::domain::time::UnixMillis;
 use crate::metrics::{DRIFT, DRIFT_SAMPLES, LATE_FACTS};
+use crate::nodes::PoolRef;
 use crate::store::{StoreError, StoreResult};
 use crate::supervisor::{Context, refresh_tally};
 
@@ -38,15 +39,15 @@ pub(crate) async fn sample(context: Arc<Context>) {
 #[derive(Debug, Default)]
 pub(crate) struct Round {
     last: Option<CampaignKey>,
-    /// What is wrong. It stays until its campaign is counted again and is right, or is deleted; a campaign that settles meanwhile has
-    /// its turn all the same.
+    /// What is wrong. It stays until its campaign is counted again and is right, or is deleted, or another node's, which counts it
+    /// itself; a campaign that settles meanwhile has its turn all the same.
     found: HashMap<CampaignKey, u64>,
 }
 
 impl Round {
     /// Counts the campaign whose turn it is; true: it was counted.
     pub(crate) async fn look(&mut self, context: &Context) -> bool {
-        self.forget_deleted(context).await;
+        self.forget_gone(context).await;
         let Some(key) = following(&self.candidates(context), self.last) else { return false };
         self.last = Some(key);
         let differences = match count(context, key).await {
@@ -56,8 +57,10 @@ impl Round {
                 return false;
             }
         };
+        // Of a campaign that went while it was counted nothing is known.
+        let is_right = differences.is_empty() || is_gone(context, key).await;
         match differences.iter().map(|d| d.kept.abs_diff(d.counted)).sum() {
-            0 => self.found.remove(&key),
+            _ if is_right => self.found.remove(&key),
             sum => {
                 tracing::error!(campaign = %key, ?differences, "a tally differs from its messages");
                 self.found.insert(key, sum)
@@ -71,11 +74,12 @@ impl Round {
         self.found.values().sum()
     }
 
-    /// A campaign that is gone from the ledger differs from nothing. The others are asked for only where something is wrong.
-    async fn forget_deleted(&mut self, context: &Context) {
+    /// A campaign that is gone from the ledger differs from nothing, and one of another node moves while it is counted here. The others
+    /// are asked for only where something is wrong.
+    async fn forget_gone(&mut self, context: &Context) {
         let keys: Vec<CampaignKey> = self.found.keys().copied().collect();
         for key in keys {
-            if let Err(StoreError::NotFound(_)) = context.store.campaign_by_key(key).await {
+            if is_gone(context, key).await {
                 self.found.remove(&key);
             }
         }
@@ -113,6 +117,14 @@ async fn count(context: &Context, key: CampaignKey) -> StoreResult<Vec<Differenc
     }
     let (kept, counted) = context.store.recount(key).await?;
     Ok(differences(&kept, &counted))
+}
+
+/// Whether a campaign is deleted, or another node's.
+async fn is_gone(context: &Context, key: CampaignKey) -> bool {
+    match context.store.campaign_by_key(key).await {
+        Ok(campaign) => context.pools.lease_of(&PoolRef::new(&campaign.tenant, &campaign.pool)).is_none(),
+        Err(error) => matches!(error, StoreError::NotFound(_)),
+    }
 }
 
 /// Whose turn it is after `last`.
