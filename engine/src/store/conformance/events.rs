@@ -11,7 +11,7 @@ fn account(id: &str) -> AccountId {
     AccountId::new(id).unwrap()
 }
 
-fn parked(provider_id: &str, what: Reported, look_at: i64) -> ParkedEvent {
+pub(crate) fn parked(provider_id: &str, what: Reported, look_at: i64) -> ParkedEvent {
     ParkedEvent {
         id: 0,
         account: account("meta-1"),

@@ -39,6 +39,7 @@ mod summary;
 mod templates;
 #[cfg(test)]
 pub(crate) mod tests;
+mod waiting;
 mod window;
 
 use std::sync::Arc;

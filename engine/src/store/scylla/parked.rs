@@ -1,8 +1,8 @@
 //! Events that nobody can place yet, and orphans.
 //!
-//! Rows are marked and expire, none is deleted. Which wait, and until when, is held in memory: a few bytes of each.
+//! Rows are marked and expire, none is deleted. Which wait, and until when, is held in memory (`waiting`).
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -11,11 +11,12 @@ use tokio::sync::OnceCell;
 
 use super::cql::{Cql, Unit};
 use super::error::damaged;
+use super::waiting::{Index, moved, rebased};
 use crate::domain::ids::{AccountId, CampaignKey, MessageKey};
 use crate::domain::time::{Mono, UnixMillis};
 use crate::store::paging;
 use crate::store::text::{Report, from_json, to_json};
-use crate::store::{Page, Paged, ParkedCounts, ParkedEvent, ParkedMove, StoreResult};
+use crate::store::{Page, Paged, ParkedCounts, ParkedEvent, ParkedMove, StoreError, StoreResult};
 
 /// Partitions of parked events.
 const BUCKETS: i32 = 64;
@@ -26,8 +27,9 @@ const PARKED_KEPT: i64 = 86_400;
 /// How long orphans are kept, seconds.
 const EVENTS_KEPT: i32 = 30 * 86_400;
 
-/// How often it is looked what other nodes parked.
+/// How often it is looked what other nodes parked; and of so much time at most one part is spent on it: all that waited lately is read.
 const REREAD: Duration = Duration::from_secs(2);
+const REREAD_PART: u32 = 20;
 
 const WAITS: i8 = 0;
 const PLACED: i8 = 1;
@@ -44,36 +46,10 @@ type EventRow = (
 #[derive(Default)]
 pub(super) struct Parked {
     index: OnceCell<Mutex<Index>>,
-    /// When it was read last, where other nodes park too.
+    /// When it is read next, where other nodes park too.
     read_at: tokio::sync::Mutex<Option<Mono>>,
     /// One call at a time: what is written and what is held stay the same.
     turn: tokio::sync::Mutex<()>,
-}
-
-#[derive(Default)]
-struct Index {
-    waiting: HashMap<u64, (UnixMillis, UnixMillis)>,
-    by_look: BTreeSet<(UnixMillis, u64)>,
-    by_age: BTreeSet<(UnixMillis, u64)>,
-    /// When each orphan expires.
-    orphans: VecDeque<UnixMillis>,
-}
-
-impl Index {
-    fn add(&mut self, id: u64, at: UnixMillis, look_at: UnixMillis) -> bool {
-        let new = self.remove(id).is_none();
-        self.waiting.insert(id, (at, look_at));
-        self.by_look.insert((look_at, id));
-        self.by_age.insert((at, id));
-        new
-    }
-
-    fn remove(&mut self, id: u64) -> Option<(UnixMillis, UnixMillis)> {
-        let (at, look_at) = self.waiting.remove(&id)?;
-        self.by_look.remove(&(look_at, id));
-        self.by_age.remove(&(at, id));
-        Some((at, look_at))
-    }
 }
 
 /// What makes two events the same, as a number: the events need no index of their own.
@@ -128,7 +104,13 @@ fn read(row: EventRow) -> StoreResult<ParkedEvent> {
 
 impl Parked {
     async fn index(&self, cql: &Cql) -> StoreResult<&Mutex<Index>> {
-        let index = self.index.get_or_try_init(|| async { load(cql).await.map(Mutex::new) }).await?;
+        let first = || async {
+            let mut index = load(cql).await?;
+            finish_orphans(cql, std::mem::take(&mut index.given_up)).await?;
+            index.begin(&cql.clock);
+            Ok::<_, StoreError>(Mutex::new(index))
+        };
+        let index = self.index.get_or_try_init(first).await?;
         if !cql.owned.is_alone() {
             self.reread(cql, index).await?;
         }
@@ -138,23 +120,26 @@ impl Parked {
     /// Takes in what other nodes parked, and forgets what they settled. What is due when is each node's own.
     async fn reread(&self, cql: &Cql, index: &Mutex<Index>) -> StoreResult<()> {
         let Ok(mut read_at) = self.read_at.try_lock() else { return Ok(()) };
-        let now = cql.clock.mono();
-        if read_at.is_some_and(|at| now.since(at) < REREAD) {
+        let began = cql.clock.mono();
+        if read_at.is_some_and(|at| began < at) {
             return Ok(());
         }
         let before: Vec<u64> = index.lock().waiting.keys().copied().collect();
         let read = load(cql).await?;
+        let ended = cql.clock.mono();
+        *read_at = Some(ended + REREAD.max(ended.since(began) * REREAD_PART));
         let mut index = index.lock();
+        let now = index.now(&cql.clock);
         for id in before.iter().filter(|id| !read.waiting.contains_key(id)) {
             index.remove(*id);
         }
         for (id, (at, look_at)) in read.waiting {
             if !index.waiting.contains_key(&id) {
+                let (at, look_at) = rebased((at, look_at), now, true);
                 index.add(id, at, look_at);
             }
         }
         index.orphans = read.orphans;
-        *read_at = Some(now);
         Ok(())
     }
 
@@ -193,7 +178,9 @@ impl Parked {
             );
             unit.push(&cql.st.write_parked, values);
             cql.write_unit(unit).await?;
-            index.lock().add(*id, event.at, event.look_at);
+            let mut index = index.lock();
+            let step = index.step(&cql.clock);
+            index.add(*id, moved(event.at, -step), moved(event.look_at, -step));
         }
         Ok(new.len())
     }
@@ -202,12 +189,21 @@ impl Parked {
     pub(super) async fn due(&self, cql: &Cql, until: UnixMillis, limit: usize) -> StoreResult<Vec<ParkedEvent>> {
         let ids: Vec<u64> = {
             let index = self.index(cql).await?.lock();
+            let until = moved(until, -index.step(&cql.clock));
             index.by_look.range(..=(until, u64::MAX)).take(limit).map(|(_, id)| *id).collect()
         };
         let mut events = Vec::with_capacity(ids.len());
         for id in ids {
             match find(cql, id).await? {
-                Some(event) => events.push(event),
+                Some(event) => {
+                    let index = self.index(cql).await?.lock();
+                    let step = index.step(&cql.clock);
+                    // Settled meanwhile by another call, it is as it was written.
+                    let (at, look_at) = index.waiting.get(&id).copied().unwrap_or((event.at, event.look_at));
+                    let (at, look_at) = (moved(at, step), moved(look_at, step));
+                    let deadline = moved(event.deadline, at.0 - event.at.0);
+                    events.push(ParkedEvent { at, look_at, deadline, ..event });
+                }
                 // It expired.
                 None => drop(self.index(cql).await?.lock().remove(id)),
             }
@@ -221,13 +217,15 @@ impl Parked {
         let _turn = self.turn.lock().await;
         for (id, fate) in moves {
             let Some((at, look_at)) = index.lock().waiting.get(&id).copied() else { continue };
+            let step = index.lock().step(&cql.clock);
             let kept = i32::try_from(PARKED_KEPT).unwrap_or(EVENTS_KEPT);
             match fate {
                 // Several look at the same event: when each looks again concerns nobody else.
-                ParkedMove::LookAgain(look_at) if !cql.owned.is_alone() => drop(index.lock().add(id, at, look_at)),
                 ParkedMove::LookAgain(look_at) => {
-                    mark(cql, id, EVENTS_KEPT, look_at, WAITS, 0).await?;
-                    index.lock().add(id, at, look_at);
+                    if cql.owned.is_alone() {
+                        mark(cql, id, EVENTS_KEPT, look_at, WAITS, 0).await?;
+                    }
+                    index.lock().add(id, at, moved(look_at, -step));
                 }
                 ParkedMove::Placed => {
                     mark(cql, id, kept, look_at, PLACED, 0).await?;
@@ -255,34 +253,41 @@ impl Parked {
         while index.orphans.front().is_some_and(|expires| *expires < wall) {
             index.orphans.pop_front();
         }
+        let now = moved(now, -index.step(&cql.clock));
         let oldest = index.by_age.first().map_or(Duration::ZERO, |(at, _)| now.since(*at));
         Ok(ParkedCounts { parked: index.waiting.len() as u64, orphans: index.orphans.len() as u64, oldest })
     }
 }
 
+/// All that waits and all orphans, with the times that stand in the rows.
 async fn load(cql: &Cql) -> StoreResult<Index> {
     type MarkRow = (i64, Option<i64>, Option<i64>, Option<i8>, Option<i64>);
     let mut index = Index::default();
-    let mut orphans = Vec::new();
     for bucket in 0..BUCKETS {
         let rows: Vec<MarkRow> = cql.rows(&cql.st.parked_index, (bucket,)).await?;
         for (id, at, look_at, mark, orphan) in rows {
             let id = id.cast_unsigned();
             match (mark, at, look_at, orphan) {
                 (Some(WAITS), Some(at), Some(look_at), _) => drop(index.add(id, UnixMillis(at), UnixMillis(look_at))),
-                (Some(ORPHANED), at, _, Some(orphan)) => orphans.push((orphan, id, at.is_some())),
+                (Some(ORPHANED), at, _, Some(orphan)) => index.given_up.push((orphan, id, at.is_some())),
                 _ => {}
             }
         }
     }
-    orphans.sort_unstable();
-    for (orphan, id, is_whole) in orphans {
+    index.given_up.sort_unstable();
+    let expires = |(orphan, _, _): &(i64, u64, bool)| UnixMillis(orphan / 1_000 + i64::from(EVENTS_KEPT) * 1_000);
+    index.orphans = index.given_up.iter().map(expires).collect();
+    Ok(index)
+}
+
+/// Writes orphans again: a crash may have come between the mark of one and itself. Once, at the start: there may be many.
+async fn finish_orphans(cql: &Cql, given_up: Vec<(i64, u64, bool)>) -> StoreResult<()> {
+    for (orphan, id, is_whole) in given_up {
         if is_whole && let Some(event) = find(cql, id).await? {
             write_orphan(cql, orphan, &event).await?;
         }
-        index.orphans.push_back(UnixMillis(orphan / 1_000 + i64::from(EVENTS_KEPT) * 1_000));
     }
-    Ok(index)
+    Ok(())
 }
 
 async fn find(cql: &Cql, id: u64) -> StoreResult<Option<ParkedEvent>> {

@@ -14,7 +14,7 @@ use crate::domain::stage::Shown;
 use crate::domain::time::{Mono, UnixMillis};
 use crate::nodes::{HandOver, NodeSeen, Ownership, PoolRef, Taken, Told, Why};
 use crate::store::conformance::*;
-use crate::store::{EntryResult, StoreError};
+use crate::store::{EntryResult, ParkedEvent, StoreError};
 
 /// A node's store with clocks of its own.
 struct Node {
@@ -243,6 +243,7 @@ async fn who_looked_before_a_pool_was_its_own_looks_again() {
     assert_eq!(b.store.read_window(key, 0, 1).await.unwrap().messages[0].key, message(key, 1));
     a.store.commit((1..5).map(|seq| entry(key, seq, intent(1))).collect()).await.unwrap();
     assert_eq!(b.store.open_attempts(key, 0, 100).await.unwrap().len(), 5, "another's moves without a word");
+    assert!(b.store.cache.place((key, 0)).segment.lock().await.is_none(), "it would have to be read again anyway");
     a.ownership.give(vec![(pool(), HandOver::default())], "b").await.unwrap();
     assert_eq!(b.take().await.unwrap().len(), 1);
     assert_eq!(b.store.open_attempts(key, 0, 100).await.unwrap().len(), 5);
@@ -250,6 +251,32 @@ async fn who_looked_before_a_pool_was_its_own_looks_again() {
     let again = b.store.commit((0..5).map(|seq| entry(key, seq, intent(1))).collect()).await.unwrap();
     assert!(again.results.iter().all(|result| *result != EntryResult::Applied), "{:?}", again.results);
     checked_counts(&*b.store, key).await;
+}
+
+/// The clock of the node that parked an event is ten minutes ahead, or behind: it waits as long as it should at the other.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_node_with_another_time_parked_is_not_given_up_for_that() {
+    for ahead in [600_000, -600_000] {
+        let config = fresh_keyspace();
+        let (a, b) = (node(&config, "a", ahead), node(&config, "b", 0));
+        let now = |node: &Node| node.store.cql.clock.wall();
+        assert_eq!(b.store.parked_counts(now(&b)).await.unwrap().parked, 0);
+        let at = now(&a);
+        let (look_at, deadline) = (at.after(Duration::from_secs(2)), at.after(Duration::from_secs(60)));
+        a.store
+            .park(vec![ParkedEvent { at, look_at, deadline, ..events::parked("w1", Reported::Sent, 0) }])
+            .await
+            .unwrap();
+        let event = loop {
+            // As seen two seconds later.
+            let until = now(&b).after(Duration::from_secs(2));
+            if let Some(event) = b.store.parked(until, 9).await.unwrap().pop() {
+                break event;
+            }
+        };
+        let left = event.deadline.since(now(&b));
+        assert!((Duration::from_secs(30)..=Duration::from_secs(60)).contains(&left), "{ahead}: {left:?}");
+    }
 }
 
 /// A batch of the former owner lands after the take-over: an answer that it had, an intent that it never sent, and one for a message
