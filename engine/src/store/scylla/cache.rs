@@ -137,7 +137,8 @@ impl Cache {
         Arc::clone(place)
     }
 
-    /// Runs `work` on a segment as it stands between two batches, reading it if it is not held.
+    /// Runs `work` on a segment as it stands between two batches, reading it if it is not held. Another node's is not kept: it would have
+    /// to be read again anyway.
     pub(super) async fn with_segment<T>(
         &self,
         hot: &Hot,
@@ -148,7 +149,11 @@ impl Cache {
         let mut held = self.between_batches(&place).await?;
         let segment = self.current(hot, number, &mut held).await?;
         segment.end_with(hot.head().end_version);
-        Ok(work(segment))
+        let answer = work(segment);
+        if !self.cql.owned.has(&hot.pool) {
+            *held = None;
+        }
+        Ok(answer)
     }
 
     /// The segment, read unless what is held was read since its pool is ours: what another node works on moves without a word to us.
@@ -185,11 +190,14 @@ impl Cache {
         segment.judge_foreign(|_| !is_void);
         hot.read_from_rows(number);
         if known.as_ref() != Some(&segment.summary) {
-            tracing::warn!(
-                campaign = hot.key.0,
-                segment = number,
-                "a segment's counts were not those of its rows: counted anew"
-            );
+            // Another node's moves between the two readings.
+            if self.cql.owned.has(&hot.pool) {
+                tracing::warn!(
+                    campaign = hot.key.0,
+                    segment = number,
+                    "a segment's counts were not those of its rows: counted anew"
+                );
+            }
             hot.publish(number, &segment.summary, &self.revision);
         }
         Ok(segment)
