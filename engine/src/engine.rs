@@ -104,7 +104,7 @@ impl Engine {
         let mut engine = Self { handle, context, sink, keeper, tasks };
         engine.wait_for_actors().await;
         if let Some(keeper) = &engine.keeper {
-            keeper.round().await?;
+            keeper.begin().await?;
             engine.tasks.push(tokio::spawn(Arc::clone(keeper).run()));
         }
         Ok(engine)

@@ -1,23 +1,25 @@
 //! The keeper of a node's pools: looks at the ledger, decides by `plan`, and moves pools into the engine and out of it.
 
 use std::collections::{BTreeSet, HashMap};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering::{Acquire, Release};
+use std::sync::atomic::Ordering::Acquire;
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::FutureExt as _;
 use tokio::sync::Mutex;
+use tokio::task::{JoinError, JoinSet};
 
 use super::plan::{self, Me};
-use super::{NodeSeen, Ownership, PoolRef, Snapshot, Table, Taken};
+use super::{NodeSeen, Ownership, PoolRef, Table, Taken};
 use crate::domain::time::Mono;
 use crate::metrics as names;
 use crate::store::{StoreError, StoreResult};
-use crate::supervisor::{Context, Departure, arrive, drop_everything, follow_lines, heal_settled, weights};
+use crate::supervisor::{Context, arrive, drop_everything, follow_lines, heal_settled, weights};
 
 /// While a pool is on its way to this node, it looks so often; at most as long as a gift takes to come.
-const LOOK_OFTEN: Duration = Duration::from_millis(20);
+pub(super) const LOOK_OFTEN: Duration = Duration::from_millis(20);
 const COMES_WITHIN: Duration = Duration::from_secs(10);
 
 /// A pool that lies so long although its taker is there is taken by whoever sees it.
@@ -26,25 +28,24 @@ const LEFT_LYING: Duration = Duration::from_secs(3);
 /// A pool that was made and that nobody takes for so long is anybody's.
 const UNCLAIMED: Duration = Duration::from_secs(1);
 
-/// Pools that are given away together.
-const TOGETHER: usize = 16;
-
-/// Pause before a gift whose outcome nobody knows is asked for again.
-const ASK_AGAIN: Duration = Duration::from_millis(100);
-
 /// Keeps a node's pools.
 pub(crate) struct Keeper {
-    context: Arc<Context>,
-    table: Arc<Table>,
-    draining: AtomicBool,
+    pub(super) context: Arc<Context>,
+    pub(super) table: Arc<Table>,
+    pub(super) draining: AtomicBool,
     /// One round at a time.
-    state: Mutex<State>,
+    pub(super) state: Mutex<State>,
 }
 
+/// What was loaded, and whether it was.
+type Loaded = (Vec<Taken>, StoreResult<()>);
+
 #[derive(Default)]
-struct State {
-    /// Taken, and not yet loaded.
-    arriving: Vec<Taken>,
+pub(super) struct State {
+    /// Taken, and yet to be loaded.
+    pub(super) arriving: Vec<Taken>,
+    /// Being loaded, beside whatever else is to be done: who waits for one pool's campaigns leaves no other lying.
+    pub(super) loading: JoinSet<Loaded>,
     /// Since when each free pool has been lying.
     lying: HashMap<PoolRef, Mono>,
     /// When each pool that comes here was announced.
@@ -53,7 +54,7 @@ struct State {
     lines_of: Option<u64>,
     /// Pools with lines that nobody ever took, and since when they are known.
     unclaimed: HashMap<PoolRef, Mono>,
-    moved_at: Option<Mono>,
+    pub(super) moved_at: Option<Mono>,
     /// The term was lost, and all that belonged to it is dropped.
     is_dropped: bool,
 }
@@ -67,11 +68,11 @@ impl Keeper {
         Arc::new(Self { context, table, draining: AtomicBool::new(false), state: Mutex::default() })
     }
 
-    fn ownership(&self) -> &Arc<dyn Ownership> {
+    pub(super) fn ownership(&self) -> &Arc<dyn Ownership> {
         self.table.ownership()
     }
 
-    fn now(&self) -> Mono {
+    pub(super) fn now(&self) -> Mono {
         self.context.clock.mono()
     }
 
@@ -109,7 +110,7 @@ impl Keeper {
         }
         self.follow(state).await?;
         self.take(state).await?;
-        self.load(state).await?;
+        self.load(state)?;
         if !self.draining.load(Acquire) {
             self.balance(state).await?;
         }
@@ -117,13 +118,13 @@ impl Keeper {
         Ok(self.expects(state))
     }
 
-    async fn look(&self) -> StoreResult<()> {
+    pub(super) async fn look(&self) -> StoreResult<()> {
         let snapshot = self.ownership().look().await?;
         self.table.set_snapshot(snapshot);
         Ok(())
     }
 
-    fn me<'s>(&'s self, epoch: u64) -> Me<'s> {
+    pub(super) fn me<'s>(&'s self, epoch: u64) -> Me<'s> {
         Me { name: self.ownership().name(), epoch, draining: self.draining.load(Acquire) }
     }
 
@@ -211,13 +212,34 @@ impl Keeper {
         }
     }
 
-    /// Loads what was taken; what fails is tried again in the next round.
-    async fn load(&self, state: &mut State) -> StoreResult<()> {
-        if state.arriving.is_empty() {
-            return Ok(());
+    /// Begins to load what was taken, and serves what is loaded; what failed is tried again in the next round.
+    fn load(&self, state: &mut State) -> StoreResult<()> {
+        let mut failed = None;
+        while let Some(done) = state.loading.try_join_next() {
+            failed = self.loaded(state, done).err().or(failed);
         }
-        arrive(&self.context, self.ownership(), &state.arriving).await?;
-        let pools: Vec<PoolRef> = state.arriving.drain(..).map(|taken| taken.pool).collect();
+        // Not at once again after an error.
+        if state.arriving.is_empty() || failed.is_some() {
+            return failed.map_or(Ok(()), Err);
+        }
+        let taken = std::mem::take(&mut state.arriving);
+        let (context, table) = (Arc::clone(&self.context), Arc::clone(&self.table));
+        state.loading.spawn(async move {
+            let arrived = AssertUnwindSafe(arrive(&context, table.ownership(), &taken)).catch_unwind().await;
+            table.changed.notify_one();
+            // After a panic it is still known what was to be loaded.
+            (taken, arrived.unwrap_or_else(|_| Err(StoreError::Bug("a panic while pools were loaded".to_owned()))))
+        });
+        Ok(())
+    }
+
+    fn loaded(&self, state: &mut State, done: Result<Loaded, JoinError>) -> StoreResult<()> {
+        let (taken, arrived) = done.map_err(|error| StoreError::Bug(error.to_string()))?;
+        if let Err(error) = arrived {
+            state.arriving.extend(taken);
+            return Err(error);
+        }
+        let pools: Vec<PoolRef> = taken.into_iter().map(|taken| taken.pool).collect();
         self.table.serve(&pools);
         let tenants: BTreeSet<_> = pools.into_iter().map(|pool| pool.tenant).collect();
         let context = Arc::clone(&self.context);
@@ -229,6 +251,21 @@ impl Keeper {
             }
         });
         Ok(())
+    }
+
+    /// Waits until nothing is being loaded any more.
+    async fn finish_loading(&self, state: &mut State) -> StoreResult<()> {
+        while let Some(done) = state.loading.join_next().await {
+            self.loaded(state, done)?;
+        }
+        Ok(())
+    }
+
+    /// The first round: until what this node takes at once is loaded.
+    pub(crate) async fn begin(&self) -> StoreResult<()> {
+        self.round().await?;
+        let state = &mut *self.state.lock().await;
+        self.finish_loading(state).await
     }
 
     /// Follows changes of lines, and forgets pools that the ledger gave to somebody else.
@@ -265,53 +302,6 @@ impl Keeper {
         state.coming.values().any(|since| now.since(*since) < COMES_WITHIN)
     }
 
-    /// Gives away what another should have.
-    async fn balance(&self, state: &mut State) -> StoreResult<()> {
-        let now = self.now();
-        let pause = self.context.config.nodes.rebalance_pause;
-        if state.moved_at.is_some_and(|at| now.since(at) < pause) || !state.arriving.is_empty() {
-            return Ok(());
-        }
-        let (epoch, _) = self.ownership().term();
-        let gifts = plan::to_give(&self.table.snapshot(), self.me(epoch), &weights(&self.context, self.table.held()));
-        for (to, pools) in gifts {
-            state.moved_at = Some(now);
-            tracing::info!(to, pools = pools.len(), "pools move for balance");
-            self.give(&to, pools).await?;
-        }
-        Ok(())
-    }
-
-    /// Announces pools, waits until their taker looks often, and gives them.
-    async fn give(&self, to: &str, pools: Vec<PoolRef>) -> StoreResult<()> {
-        if !self.ownership().announce(&self.table.snapshot(), &pools, to).await? {
-            return Ok(());
-        }
-        // One look of the taker.
-        tokio::time::sleep(self.context.config.nodes.poll + LOOK_OFTEN).await;
-        for some in pools.chunks(TOGETHER) {
-            self.give_now(to, some.to_vec()).await;
-        }
-        self.look().await
-    }
-
-    /// Shuts the gates of some pools, and gives them. Until it is known that they went, or that this node's term is over.
-    async fn give_now(&self, to: &str, pools: Vec<PoolRef>) {
-        self.table.drop_pools(&pools);
-        let departure = Departure::begin(&self.context, pools);
-        departure.settle(&self.context, self.context.config.nodes.hand_over_wait).await;
-        let along = departure.along();
-        while let Err(error) = self.ownership().give(along.clone(), to).await {
-            tracing::warn!(to, %error, "pools could not be given away; trying again");
-            if self.ownership().is_lost() {
-                break;
-            }
-            tokio::time::sleep(ASK_AGAIN).await;
-        }
-        metrics::counter!(names::POOLS_GIVEN).increment(along.len() as u64);
-        departure.forget(&self.context);
-    }
-
     /// This node's term was ended by another: nothing of it is its own any more, and it begins anew.
     async fn come_back(&self, state: &mut State) -> StoreResult<()> {
         if !state.is_dropped {
@@ -322,6 +312,7 @@ impl Keeper {
             );
             metrics::counter!(names::TERMS_LOST).increment(1);
             self.table.drop_pools(&held);
+            state.loading.shutdown().await;
             drop_everything(&self.context);
             *state = State { is_dropped: true, ..State::default() };
         }
@@ -331,7 +322,7 @@ impl Keeper {
     }
 
     /// What the next renewal and the metrics say.
-    fn publish(&self) {
+    pub(super) fn publish(&self) {
         let held = self.table.held();
         let load = weights(&self.context, held).values().sum();
         self.ownership().publish(load, self.draining.load(Acquire));
@@ -340,58 +331,5 @@ impl Keeper {
             metrics::gauge!(names::POOLS_OWNED).set(self.table.held_count() as f64);
             metrics::gauge!(names::CLOCK_SKEW).set(self.table.farthest_skew() as f64 / 1_000.0);
         }
-    }
-
-    /// Gives everything away, as long as somebody is there to take it and the time lasts. True: nothing is left.
-    pub(crate) async fn drain(&self, most: Duration) -> bool {
-        self.draining.store(true, Release);
-        let drained = async {
-            let state = &mut *self.state.lock().await;
-            self.publish();
-            if let Err(error) = self.ownership().announce_myself().await {
-                tracing::warn!(%error, "the others do not hear yet that this node drains");
-            }
-            // What was taken a moment ago goes, too.
-            state.arriving.clear();
-            while !self.table.held().is_empty() && !self.ownership().is_lost() {
-                self.look().await?;
-                let (epoch, _) = self.ownership().term();
-                let snapshot = self.table.snapshot();
-                let gifts = plan::to_give(&snapshot, self.me(epoch), &weights(&self.context, self.table.held()));
-                if gifts.is_empty() {
-                    tracing::warn!("no other node is there to take the pools");
-                    return Ok(());
-                }
-                self.give_all(&snapshot, gifts).await?;
-            }
-            Ok::<(), StoreError>(())
-        };
-        match tokio::time::timeout(most, drained).await {
-            Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "pools could not be given away: they are taken over"),
-            Err(_) => tracing::warn!("not all pools could be given away in time: the rest is taken over"),
-        }
-        self.table.held().is_empty()
-    }
-
-    /// Announces all, waits once, and gives them group by group, the groups of different takers beside each other.
-    async fn give_all(&self, snapshot: &Snapshot, gifts: Vec<plan::Gift>) -> StoreResult<()> {
-        let mut snapshot = snapshot.clone();
-        for (to, pools) in &gifts {
-            if !self.ownership().announce(&snapshot, pools, to).await? {
-                // Somebody came between: looked at anew.
-                return Ok(());
-            }
-            self.look().await?;
-            snapshot = Snapshot::clone(&self.table.snapshot());
-        }
-        tokio::time::sleep(self.context.config.nodes.poll + LOOK_OFTEN).await;
-        join_all(gifts.into_iter().map(async |(to, pools)| {
-            for some in pools.chunks(TOGETHER) {
-                self.give_now(&to, some.to_vec()).await;
-            }
-        }))
-        .await;
-        Ok(())
     }
 }

@@ -5,9 +5,10 @@
 //!
 //! `lease` is a node's own count of its term, `watch` what it knows of the others', `plan` decides who is to have what, `ownership` is the
 //! ledger's part, `table` holds what is known and answers [`Directory`]; the `keeper` looks, decides, and moves pools into the engine
-//! and out of it.
+//! (and out of it by `giving`).
 
 mod alone;
+mod giving;
 mod keeper;
 mod lease;
 mod ownership;

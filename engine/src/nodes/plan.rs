@@ -80,13 +80,29 @@ pub fn to_take(
     takers.filter(|(pool, taker)| taker == me.name || has_waited(pool)).map(|(pool, _)| pool).collect()
 }
 
-/// What this node gives away now, and to whom. `weights`: what each of its pools is worth, at least [`IDLE`].
+/// Whether a node takes pools: its term goes on, and it does not drain.
+pub fn takes(snapshot: &Snapshot, name: &str) -> bool {
+    snapshot.nodes.get(name).is_some_and(|node| !node.left && !node.draining)
+}
+
+/// Whether anybody else takes pools, as far as is known.
+pub fn has_others(snapshot: &Snapshot, me: Me<'_>) -> bool {
+    snapshot.nodes.keys().any(|name| name != me.name && takes(snapshot, name))
+}
+
+/// What this node gives away now, and to whom. `weights`: what each of its pools is worth, at least [`IDLE`]. `is_lively`: nodes that
+/// were heard of lately; the others may be dead, and get nothing.
 ///
 /// Draining: everything, in turn to whoever has the least. Else only where this node has a quarter more than the mean: to the one
 /// with the least, so much that the two do not change places; a pool with work alone, since its lines are silent meanwhile.
-pub fn to_give(snapshot: &Snapshot, me: Me<'_>, weights: &BTreeMap<PoolRef, u64>) -> Vec<Gift> {
+pub fn to_give(
+    snapshot: &Snapshot,
+    me: Me<'_>,
+    weights: &BTreeMap<PoolRef, u64>,
+    is_lively: impl Fn(&str) -> bool,
+) -> Vec<Gift> {
     let mut others: BTreeMap<&str, u64> = alive(snapshot)
-        .filter(|(name, node)| name.as_str() != me.name && !node.draining)
+        .filter(|(name, node)| name.as_str() != me.name && !node.draining && is_lively(name))
         .map(|(name, node)| (name.as_str(), node.load))
         .collect();
     if me.draining {
@@ -207,7 +223,7 @@ mod tests {
                     let own = name(giver);
                     let me = Me { name: &own, epoch: 1, draining: false };
                     let before = spread(&held);
-                    for (to, pools) in to_give(&snapshot, me, &held[giver].clone()) {
+                    for (to, pools) in to_give(&snapshot, me, &held[giver].clone(), |_| true) {
                         let to: usize = to[1..].parse().unwrap();
                         for pool in pools {
                             let weight = held[giver].remove(&pool).unwrap();
@@ -249,8 +265,17 @@ mod tests {
         let snapshot = Snapshot { generation: 1, nodes, pools: Arc::default() };
         let weights: BTreeMap<_, _> = (0..10).map(|i| (pool(i), 1 + i as u64)).collect();
         let me = Me { name: "n0", epoch: 1, draining: true };
-        let gifts = to_give(&snapshot, me, &weights);
+        let gifts = to_give(&snapshot, me, &weights, |_| true);
         assert_eq!(gifts.iter().map(|(_, pools)| pools.len()).collect::<Vec<_>>(), [5, 5]);
         assert_eq!(to_take(&snapshot, me, &BTreeSet::from([pool(99)]), |_| true), []);
+        let to_the_living = to_give(&snapshot, me, &weights, |name| name == "n2");
+        assert_eq!(
+            to_the_living.iter().map(|(to, pools)| (to.as_str(), pools.len())).collect::<Vec<_>>(),
+            [("n2", 10)]
+        );
+        assert_eq!(to_give(&snapshot, me, &weights, |_| false), [], "who may be dead gets nothing");
+        assert!(
+            has_others(&snapshot, me) && takes(&snapshot, "n1") && !takes(&snapshot, "n0") && !takes(&snapshot, "n9")
+        );
     }
 }

@@ -1,0 +1,142 @@
+//! Giving pools away: for balance, and all of them when the node drains.
+
+use std::sync::atomic::Ordering::Release;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+
+use super::keeper::{Keeper, LOOK_OFTEN, State};
+use super::{PoolRef, Snapshot, plan};
+use crate::metrics as names;
+use crate::store::{StoreError, StoreResult};
+use crate::supervisor::{Departure, weights};
+
+/// Pools that are given away together.
+const TOGETHER: usize = 16;
+
+/// Pause before a gift whose outcome nobody knows is asked for again.
+const ASK_AGAIN: Duration = Duration::from_millis(100);
+
+impl Keeper {
+    /// Gives away what another should have.
+    pub(super) async fn balance(&self, state: &mut State) -> StoreResult<()> {
+        let now = self.now();
+        let pause = self.context.config.nodes.rebalance_pause;
+        let arrives = !state.arriving.is_empty() || !state.loading.is_empty();
+        if state.moved_at.is_some_and(|at| now.since(at) < pause) || arrives {
+            return Ok(());
+        }
+        let (epoch, _) = self.ownership().term();
+        let gifts = self.gifts(epoch);
+        for (to, pools) in gifts {
+            state.moved_at = Some(now);
+            tracing::info!(to, pools = pools.len(), "pools move for balance");
+            self.give(&to, pools).await?;
+        }
+        Ok(())
+    }
+
+    /// What this node gives away now, and to whom.
+    fn gifts(&self, epoch: u64) -> Vec<plan::Gift> {
+        let weights = weights(&self.context, self.table.held());
+        plan::to_give(&self.table.snapshot(), self.me(epoch), &weights, |name| self.is_lively(name))
+    }
+
+    /// Whether another node was heard of lately. One that stands still keeps its lease for a while: pools that it was given would lie
+    /// until that is over.
+    fn is_lively(&self, name: &str) -> bool {
+        self.table.watch.lock().still(name, self.now()) < self.ownership().lease() / 2
+    }
+
+    /// Announces pools, waits until their taker looks often, and gives them.
+    async fn give(&self, to: &str, pools: Vec<PoolRef>) -> StoreResult<()> {
+        if !self.ownership().announce(&self.table.snapshot(), &pools, to).await? {
+            return Ok(());
+        }
+        // One look of the taker, and one whether it is still there.
+        tokio::time::sleep(self.context.config.nodes.poll + LOOK_OFTEN).await;
+        self.look().await?;
+        if !plan::takes(&self.table.snapshot(), to) || !self.is_lively(to) {
+            tracing::info!(to, "the node that the pools were to go to is not there: they stay");
+            return Ok(());
+        }
+        for some in pools.chunks(TOGETHER) {
+            self.give_now(to, some.to_vec()).await;
+        }
+        self.look().await
+    }
+
+    /// Shuts the gates of some pools, and gives them. Until it is known that they went, or that this node's term is over.
+    async fn give_now(&self, to: &str, pools: Vec<PoolRef>) {
+        self.table.drop_pools(&pools);
+        let departure = Departure::begin(&self.context, pools);
+        departure.settle(&self.context, self.context.config.nodes.hand_over_wait).await;
+        let along = departure.along();
+        while let Err(error) = self.ownership().give(along.clone(), to).await {
+            tracing::warn!(to, %error, "pools could not be given away; trying again");
+            if self.ownership().is_lost() {
+                break;
+            }
+            tokio::time::sleep(ASK_AGAIN).await;
+        }
+        metrics::counter!(names::POOLS_GIVEN).increment(along.len() as u64);
+        departure.forget(&self.context);
+    }
+
+    /// Gives everything away, as long as somebody is there to take it and the time lasts. True: nothing is left.
+    pub(crate) async fn drain(&self, most: Duration) -> bool {
+        self.draining.store(true, Release);
+        let drained = async {
+            let state = &mut *self.state.lock().await;
+            self.publish();
+            if let Err(error) = self.ownership().announce_myself().await {
+                tracing::warn!(%error, "the others do not hear yet that this node drains");
+            }
+            // What was taken a moment ago goes, too.
+            state.arriving.clear();
+            state.loading.shutdown().await;
+            while !self.table.held().is_empty() && !self.ownership().is_lost() {
+                self.look().await?;
+                let (epoch, _) = self.ownership().term();
+                let (snapshot, gifts) = (self.table.snapshot(), self.gifts(epoch));
+                if !gifts.is_empty() {
+                    self.give_all(&snapshot, gifts).await?;
+                } else if plan::has_others(&snapshot, self.me(epoch)) {
+                    // They may be about to die; whoever is left when that is known takes the pools.
+                    tokio::time::sleep(self.context.config.nodes.poll).await;
+                } else {
+                    tracing::warn!("no other node is there to take the pools");
+                    return Ok(());
+                }
+            }
+            Ok::<(), StoreError>(())
+        };
+        match tokio::time::timeout(most, drained).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, "pools could not be given away: they are taken over"),
+            Err(_) => tracing::warn!("not all pools could be given away in time: the rest is taken over"),
+        }
+        self.table.held().is_empty()
+    }
+
+    /// Announces all, waits once, and gives them group by group, the groups of different takers beside each other.
+    async fn give_all(&self, snapshot: &Snapshot, gifts: Vec<plan::Gift>) -> StoreResult<()> {
+        let mut snapshot = snapshot.clone();
+        for (to, pools) in &gifts {
+            if !self.ownership().announce(&snapshot, pools, to).await? {
+                // Somebody came between: looked at anew.
+                return Ok(());
+            }
+            self.look().await?;
+            snapshot = Snapshot::clone(&self.table.snapshot());
+        }
+        tokio::time::sleep(self.context.config.nodes.poll + LOOK_OFTEN).await;
+        join_all(gifts.into_iter().map(async |(to, pools)| {
+            for some in pools.chunks(TOGETHER) {
+                self.give_now(&to, some.to_vec()).await;
+            }
+        }))
+        .await;
+        Ok(())
+    }
+}
