@@ -8,10 +8,10 @@ use base64::engine::general_purpose::STANDARD_NO_PAD;
 use parking_lot::Mutex;
 use sluice_engine::nodes::Peer;
 use tokio::time::Instant;
-use tonic::Status;
 use tonic::body::Body;
 use tonic::codegen::http::{HeaderMap, HeaderValue, Request, Response, Uri};
 use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
+use tonic::{Code, Status};
 use tower::{Service as _, ServiceExt as _};
 
 use super::deadline;
@@ -184,6 +184,9 @@ impl Peers {
         let answer = async { channel.ready().await?.call(request).await };
         let mut response = answer.await.map_err(|error| lost(&with_causes(&error)))?;
         let proven = response.headers_mut().remove(headers::PROOF);
+        if proven.is_none() && is_out_of_time(response.headers()) {
+            return Err(lost(&"out of time"));
+        }
         if !proven.is_some_and(|proof| self.secret.is_answer(proof.as_bytes(), &nonce)) {
             self.stranger(peer, response.headers());
             return Err(Unanswered::Stranger);
@@ -227,4 +230,25 @@ fn with_causes(error: &dyn std::error::Error) -> String {
         cause = inner.source();
     }
     text
+}
+
+/// Whether a server says that the caller's time is up. The one that keeps time there stands before the one that proves the secret, so
+/// this comes without a proof, and says nothing of who answered.
+fn is_out_of_time(answer: &HeaderMap) -> bool {
+    let code = Status::from_header_map(answer).map(|status| status.code());
+    matches!(code, Some(Code::Cancelled | Code::DeadlineExceeded))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_that_came_too_late_is_no_strangers() {
+        let headers = |status: Status| status.into_http::<Body>().into_parts().0.headers;
+        assert!(is_out_of_time(&headers(Status::deadline_exceeded("Timeout expired"))));
+        assert!(is_out_of_time(&headers(Status::cancelled("Timeout expired"))));
+        assert!(!is_out_of_time(&headers(Status::unauthenticated("the node secret is another here"))));
+        assert!(!is_out_of_time(&HeaderMap::new()));
+    }
 }
