@@ -108,7 +108,7 @@ impl Cluster {
         for n in 0..cluster.nodes.len() {
             cluster.start_node(n).await?;
         }
-        let target = serde_json::json!({ META: format!("http://{}/webhooks/meta/{META}", cluster.balancer.address) });
+        let target = serde_json::json!({ META: cluster.balanced() });
         cluster.sim_post("/targets", &target).await?;
         Ok(cluster)
     }
@@ -183,6 +183,20 @@ impl Cluster {
     /// When there is no such node.
     pub fn grpc(&self, n: usize) -> anyhow::Result<SocketAddr> {
         Ok(self.nodes.get(n).context("no such node")?.ports.grpc)
+    }
+
+    /// Where a node takes webhooks.
+    ///
+    /// # Errors
+    /// When there is no such node.
+    pub fn webhooks(&self, n: usize) -> anyhow::Result<SocketAddr> {
+        Ok(self.nodes.get(n).context("no such node")?.ports.webhooks)
+    }
+
+    /// The URL that brings webhooks to whichever node.
+    #[must_use]
+    pub fn balanced(&self) -> String {
+        format!("http://{}/webhooks/meta/{META}", self.balancer.address)
     }
 
     /// The token of the runs' tenant.

@@ -7,9 +7,11 @@
 //! work    customers meanwhile: campaigns from their creation to their end, through whichever node answers
 //! owners  who owned which pool when, by the nodes' own logs
 //! run     all of it, in rounds with a check at the end of each
+//! figures how long lines are silent when their owner changes, and what the wrong node costs a webhook
 //! ```
 
 pub mod act;
+pub mod figures;
 pub mod owners;
 pub mod plan;
 pub mod run;

@@ -14,7 +14,7 @@ use super::act;
 use super::owners::{self, Owners};
 use super::plan::{Disturbance, What, disturbances};
 use super::scene::{Scene, ScenePlan};
-use super::work::{Asker, Books, on_pool};
+use super::work::{Asker, Books, on_pool, read};
 use crate::harness::client::shown;
 use crate::harness::config::Lines;
 use crate::sim::plan::Plan;
@@ -156,6 +156,8 @@ async fn rounds(order: &Order, scene: &Arc<Scene>, say: &impl Fn(&str)) -> anyho
             let recipients = order.recipients;
             work.spawn(async move { on_pool(&asker, &books, pool, recipients).await });
         }
+        let (reader, open) = (Asker::new(Arc::clone(scene), order.seed), Arc::clone(&books));
+        work.spawn(async move { read(&reader, &open).await });
         let mut under_way: JoinSet<anyhow::Result<()>> = JoinSet::new();
         for (place, it) in round {
             // Those before are over, unless this one comes beside them.

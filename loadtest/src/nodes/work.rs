@@ -9,8 +9,9 @@ use anyhow::Context as _;
 use parking_lot::Mutex;
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
-use sluice_proto::v1::{CampaignState, MessageStatus};
+use sluice_proto::v1::{self, CampaignState, MessageStatus};
 use tokio::time::{Instant, sleep, timeout};
+use tonic::{Code, Status};
 
 use super::scene::Scene;
 use crate::harness::client::{CampaignPlan, Customer, shown};
@@ -27,6 +28,8 @@ const AGAIN: Duration = Duration::from_millis(150);
 const LOOK: Duration = Duration::from_millis(250);
 /// The next campaign begins at the latest so long after the one before: doubts may take their time.
 const NEXT: Duration = Duration::from_secs(90);
+/// Campaigns that are read: the last ones that began.
+const RECENT: usize = 8;
 
 /// A campaign that was worked on.
 #[derive(Debug, Clone)]
@@ -127,6 +130,55 @@ pub async fn on_pool(asker: &Asker, books: &Books, pool: usize, recipients: u32)
         };
         live(asker, &plan, block, first, recipients).await.with_context(|| plan.id.clone())?;
     }
+    Ok(())
+}
+
+/// Reads what everybody is working on until the books are closed, through whichever node: what is read at one node and moves at another
+/// must not be taken for what is, when the campaign comes to the reader's node.
+///
+/// # Errors
+/// When nothing can be read for minutes.
+pub async fn read(asker: &Asker, books: &Books) -> anyhow::Result<()> {
+    while !books.closing.load(Acquire) {
+        sleep(LOOK).await;
+        let id = {
+            let campaigns = books.campaigns.lock();
+            let lately = campaigns.len().saturating_sub(RECENT);
+            if campaigns.is_empty() {
+                continue;
+            }
+            campaigns[asker.choose(campaigns.len() - lately) + lately].plan.id.clone()
+        };
+        let (id, how) = (id.as_str(), asker.choose(3));
+        asker
+            .ask("reading", |customer| async move {
+                let found = match how {
+                    0 => export(&customer, id).await,
+                    1 => {
+                        let request = v1::ListMessagesRequest { campaign_id: id.to_owned(), ..Default::default() };
+                        customer.messages().list_messages(request).await.map(drop)
+                    }
+                    _ => {
+                        let request = v1::RecountCampaignRequest { campaign_id: id.to_owned() };
+                        customer.campaigns().recount_campaign(request).await.map(drop)
+                    }
+                };
+                match found {
+                    // It is in the books, and not yet created; or has no list yet.
+                    Err(status) if matches!(status.code(), Code::NotFound | Code::FailedPrecondition) => Ok(()),
+                    found => Ok(found?),
+                }
+            })
+            .await
+            .with_context(|| id.to_owned())?;
+    }
+    Ok(())
+}
+
+async fn export(customer: &Customer, id: &str) -> Result<(), Status> {
+    let request = v1::ExportMessagesRequest { campaign_id: id.to_owned(), ..Default::default() };
+    let mut stream = customer.messages().export_messages(request).await?.into_inner();
+    while stream.message().await?.is_some() {}
     Ok(())
 }
 

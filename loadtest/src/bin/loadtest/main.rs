@@ -19,7 +19,7 @@ use sluice_loadtest::witness::fetch::{Wanted, check};
 
 mod nodes;
 mod progress;
-use nodes::{NodesArgs, run_nodes};
+use nodes::{FiguresArgs, NodesArgs, run_figures, run_nodes};
 use progress::Terminal;
 
 /// The independent witness of Sluice: load, disturbances, measurements, and the check of every message.
@@ -81,6 +81,8 @@ enum Command {
     /// Several nodes on one ledger, killed, frozen, drained and cut off by chance under load; then everything is checked. Starts the
     /// CQL server by `.ci/cql`, from a clone of the repository.
     Nodes(NodesArgs),
+    /// Two nodes that take over from each other: silence after kill -9 and around a drain, use of the ceilings, webhooks at the wrong node.
+    NodesFigures(FiguresArgs),
     /// Runs the provider simulator (see `provider-sim --help` for a binary with more options).
     Sim {
         /// Configuration file (TOML or JSON).
@@ -207,6 +209,7 @@ async fn run(command: Command) -> anyhow::Result<Verdict> {
         }
         Command::Check(args) => run_check(args).await.map(passed),
         Command::Nodes(args) => run_nodes(args).await.map(passed),
+        Command::NodesFigures(args) => run_figures(args).await.map(passed),
         Command::Sim { config } => {
             let sim = SimHandle::start(SimConfig::read(&config)?)?;
             println!(r#"{{"api":"{}","control":"{}"}}"#, sim.api(), sim.control());

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use clap::Args;
+use sluice_loadtest::nodes::figures::{Measure, measure};
 use sluice_loadtest::nodes::{Order, run};
 
 #[derive(Debug, Args)]
@@ -49,4 +50,37 @@ pub(crate) async fn run_nodes(args: NodesArgs) -> anyhow::Result<bool> {
     let outcome = run(&order, |words| println!("{words}")).await?;
     print!("{}", outcome.text());
     Ok(outcome.wrong.is_empty())
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct FiguresArgs {
+    /// Ceilings of the pools' lines, one pool each.
+    #[arg(long, value_delimiter = ',', default_values_t = [80, 80])]
+    pools: Vec<u32>,
+    /// Changes of owner: kill -9 and SIGTERM of whichever node has the pools.
+    #[arg(long, default_value_t = 20)]
+    changes: usize,
+    /// The lease, milliseconds.
+    #[arg(long, default_value_t = 6_000)]
+    lease: u64,
+    /// No statuses come, and webhooks are not measured.
+    #[arg(long)]
+    silent: bool,
+    /// The simulator's seed.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+}
+
+/// Measures; whether no ceiling was exceeded.
+pub(crate) async fn run_figures(args: FiguresArgs) -> anyhow::Result<bool> {
+    let order = Measure {
+        pools: args.pools,
+        changes: args.changes,
+        lease: Duration::from_millis(args.lease),
+        statuses: !args.silent,
+        seed: args.seed,
+    };
+    let figures = measure(&order, |words| println!("{words}")).await?;
+    print!("{}", figures.text());
+    Ok(figures.highest.iter().all(|(highest, ceiling)| *highest <= u64::from(*ceiling)))
 }
