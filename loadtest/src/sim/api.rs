@@ -8,8 +8,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use super::core::{AccountKind, Booked, Core, Valid};
+use super::config::TwilioAccount;
+use super::core::{AccountKind, Booked, Core, Valid, too_fast};
 use super::faults::{Body, Fault, Kind};
+use super::ledger::{Refused, Why};
 use super::pairs::PAIR_BLOCKED;
 use super::tls::Wire;
 use super::{date, meta, twilio};
@@ -101,6 +103,7 @@ async fn connection(core: &Core, mut wire: Wire) {
                 }
             }
             Parsed::Refused(status) => {
+                refused(core, None, u32::from(status), status, at_ns, "");
                 out.clear();
                 write_response(&mut out, status, "text/plain", b"", true);
                 let _ = wire.write_all(&out).await;
@@ -108,15 +111,21 @@ async fn connection(core: &Core, mut wire: Wire) {
             }
         }
         match wire.read(&mut buffer[filled..]).await {
-            Ok((0, _)) | Err(_) => return,
+            Ok((0, _)) | Err(_) => {
+                if filled > 0 {
+                    unanswered(core, &buffer[..filled], at_ns, Why::Cut);
+                }
+                return;
+            }
             Ok((read, kernel)) => {
                 if filled == 0 {
-                    // Nothing of it is looked at: to the sender it is as if nobody had read.
+                    at_ns = core.clock.stamp(kernel);
+                    // To the sender it is as if nobody had read. Only the books know what it was.
                     if core.reset_unread() {
                         reset(wire.socket());
+                        unanswered(core, &buffer[..read], at_ns, Why::Reset);
                         return;
                     }
-                    at_ns = core.clock.stamp(kernel);
                 }
                 filled += read;
             }
@@ -132,6 +141,7 @@ fn reset(stream: &TcpStream) {
 
 fn handle(core: &Core, request: &Request<'_>, at_ns: u64, out: &mut Vec<u8>) -> Reply {
     if request.method != "POST" {
+        refused(core, None, 405, 405, at_ns, "");
         write_response(out, 405, "text/plain", b"", false);
         return AT_ONCE;
     }
@@ -141,17 +151,44 @@ fn handle(core: &Core, request: &Request<'_>, at_ns: u64, out: &mut Vec<u8>) -> 
     if let Some(sid) = twilio::path(request.target) {
         return handle_twilio(core, sid, request, at_ns, out);
     }
-    refused(core, None, 404, at_ns);
+    refused(core, None, 404, 404, at_ns, "");
     write_response(out, 404, "text/plain", b"no such path\n", false);
     AT_ONCE
 }
 
-fn refused(core: &Core, line: Option<u16>, code: u32, at_ns: u64) {
-    let mut state = core.state.lock();
-    match line {
-        Some(line) => state.ledger.refuse(line, code, at_ns, 1),
-        None => *state.ledger.refused_elsewhere.entry(code).or_default() += 1,
+/// Books a request that something is wrong with.
+fn refused(core: &Core, line: Option<u16>, code: u32, http: u16, at_ns: u64, correlation: &str) {
+    core.refuse(&Refused { at_ns, line, correlation, code, http, cost: 1, why: Why::Wrong });
+}
+
+/// Books a request that gets no answer, with as much as can be read of it.
+fn unanswered(core: &Core, raw: &[u8], at_ns: u64, why: Why) {
+    let mut booked = (None, String::new(), 1);
+    if let Parsed::Complete(request) = parse(raw, BODY_MAX) {
+        if let Some(id) = meta::path(request.target) {
+            let line = core.lines.iter().position(|line| line.id == id).map(|place| place as u16);
+            booked = (line, meta::correlation_of(request.body), 1);
+        } else if let Some((place, account)) = twilio_account(core, request.authorization.unwrap_or("")) {
+            let checked = twilio::check(account, request.content_type, request.body).ok();
+            let line = checked.as_ref().and_then(|checked| core.line(place, &checked.line));
+            booked = (line, twilio_correlation(core, request.body), checked.map_or(1, |checked| checked.parts));
+        }
     }
+    let (line, correlation, cost) = booked;
+    core.refuse(&Refused { at_ns, line, correlation: &correlation, code: 0, http: 0, cost, why });
+}
+
+fn twilio_account<'a>(core: &'a Core, given: &str) -> Option<(usize, &'a TwilioAccount)> {
+    core.accounts.iter().enumerate().find_map(|(place, account)| match &account.kind {
+        AccountKind::Twilio(account, basics, _) if basics.iter().any(|basic| basic == given) => Some((place, account)),
+        _ => None,
+    })
+}
+
+/// The correlation id of a form that may be wrong otherwise.
+fn twilio_correlation(core: &Core, body: &[u8]) -> String {
+    let url = twilio::callback_of(body).unwrap_or_default();
+    twilio::split_callback(&url, &core.config.correlation_parameter).1.to_owned()
 }
 
 fn handle_meta(core: &Core, id: &str, request: &Request<'_>, at_ns: u64, out: &mut Vec<u8>) -> Reply {
@@ -161,13 +198,13 @@ fn handle_meta(core: &Core, id: &str, request: &Request<'_>, at_ns: u64, out: &m
         _ => None,
     });
     let Some((place, account)) = found else {
-        refused(core, None, 190, at_ns);
+        refused(core, None, 190, 401, at_ns, &meta::correlation_of(request.body));
         let body = meta::error_body(190, "The access token is missing or not valid.");
         write_response(out, 401, JSON, &body, false);
         return AT_ONCE;
     };
     let Some(line) = core.line(place, id) else {
-        refused(core, None, 33, at_ns);
+        refused(core, None, 33, 400, at_ns, &meta::correlation_of(request.body));
         let body = meta::error_body(33, "The phone number id does not exist or is not yours.");
         write_response(out, 400, JSON, &body, false);
         return AT_ONCE;
@@ -176,7 +213,7 @@ fn handle_meta(core: &Core, id: &str, request: &Request<'_>, at_ns: u64, out: &m
     let checked = match meta::check(account, own_number, request.content_type, request.body) {
         Ok(checked) => checked,
         Err(problem) => {
-            refused(core, Some(line), problem.code, at_ns);
+            refused(core, Some(line), problem.code, problem.http, at_ns, &meta::correlation_of(request.body));
             let body = meta::error_body(problem.code, &problem.details);
             write_response(out, problem.http, JSON, &body, false);
             return AT_ONCE;
@@ -185,6 +222,7 @@ fn handle_meta(core: &Core, id: &str, request: &Request<'_>, at_ns: u64, out: &m
     let valid = Valid {
         line,
         recipient: checked.recipient,
+        content: checked.content,
         correlation: &checked.correlation,
         url: None,
         cost: 1,
@@ -200,38 +238,36 @@ fn handle_meta(core: &Core, id: &str, request: &Request<'_>, at_ns: u64, out: &m
         meta::write_success(&mut body, checked.recipient, &id, checked.template);
         write_response(out, 200, JSON, &body, false);
     };
-    answer(core, &valid, at_ns, out, (account.rate_http, 130_429), error, success)
+    answer(core, &valid, at_ns, out, error, success)
 }
 
 fn handle_twilio(core: &Core, sid: &str, request: &Request<'_>, at_ns: u64, out: &mut Vec<u8>) -> Reply {
     let given = request.authorization.unwrap_or("");
-    let found = core.accounts.iter().enumerate().find_map(|(place, a)| match &a.kind {
-        AccountKind::Twilio(account, basics, _) if basics.iter().any(|b| b == given) => Some((place, account)),
-        _ => None,
-    });
+    let found = twilio_account(core, given);
+    let lost = |code, http| refused(core, None, code, http, at_ns, &twilio_correlation(core, request.body));
     let error = |out: &mut Vec<u8>, http: u16, code: u32, message: &str| {
         write_response(out, http, JSON, &twilio::error_body(http, code, message), false);
     };
     let Some((place, account)) = found else {
-        refused(core, None, 20_003, at_ns);
+        lost(20_003, 401);
         error(out, 401, 20_003, "Authenticate");
         return AT_ONCE;
     };
     if account.sid != sid {
-        refused(core, None, 20_404, at_ns);
+        lost(20_404, 404);
         error(out, 404, 20_404, "The requested resource was not found.");
         return AT_ONCE;
     }
     let checked = match twilio::check(account, request.content_type, request.body) {
         Ok(checked) => checked,
         Err(problem) => {
-            refused(core, None, problem.code, at_ns);
+            lost(problem.code, problem.http);
             error(out, problem.http, problem.code, problem.message);
             return AT_ONCE;
         }
     };
     let Some(line) = core.line(place, &checked.line) else {
-        refused(core, None, 21_606, at_ns);
+        lost(21_606, 400);
         error(out, 400, 21_606, "The 'From' number cannot send messages.");
         return AT_ONCE;
     };
@@ -240,6 +276,7 @@ fn handle_twilio(core: &Core, sid: &str, request: &Request<'_>, at_ns: u64, out:
     let valid = Valid {
         line,
         recipient: checked.recipient,
+        content: checked.content,
         correlation: callback.map_or("", |(_, value, _)| value),
         url: callback.map(|(before, _, after)| (before, after)),
         cost: checked.parts,
@@ -253,20 +290,20 @@ fn handle_twilio(core: &Core, sid: &str, request: &Request<'_>, at_ns: u64, out:
         twilio::write_success(&mut body, account, &checked, &id, &date);
         write_response(out, 201, JSON, &body, false);
     };
-    answer(core, &valid, at_ns, out, (429, 20_429), fault, success)
+    answer(core, &valid, at_ns, out, fault, success)
 }
 
-/// Books the request and renders what was decided; `too_fast` is the provider's status and code for that.
+/// Books the request and renders what was decided.
 fn answer(
     core: &Core,
     valid: &Valid<'_>,
     at_ns: u64,
     out: &mut Vec<u8>,
-    too_fast: (u16, u32),
     error: impl Fn(&mut Vec<u8>, u16, u32),
     success: impl Fn(&mut Vec<u8>, u32),
 ) -> Reply {
     let (booked, delay_ms) = core.book(valid, at_ns);
+    let too_fast = too_fast(&core.accounts[core.lines[usize::from(valid.line)].account].kind);
     let reply = Reply { delay_ms, then: Then::Answer };
     let fault = match booked {
         Booked::Accepted(number, None) => {

@@ -8,6 +8,7 @@
 //! | `GET /posts` | first posts of timed lines |
 //! | `GET /ledger` | totals, per line, refusals by code |
 //! | `GET /ledger/entries` | every accepted message, one JSON object per line |
+//! | `GET /ledger/refused` | every request that was not accepted, one JSON object per line |
 //! | `GET /rates?window_ms=10000&from_ns=&to_ns=` | highest second and emptiest window of each line |
 //! | `GET /stats` | webhook counters, answer times, stamping |
 //! | `GET /cpu` | CPU time of this process |
@@ -68,8 +69,15 @@ async fn connection(core: &Core, mut stream: TcpStream) -> std::io::Result<()> {
             Parsed::Refused(status) => (Err((status, "bad request".to_owned())), buffer.len(), true),
             Parsed::Complete(request) => {
                 let path = request.target.split('?').next().unwrap_or("");
-                if (request.method, path) == ("GET", "/ledger/entries") {
-                    return stream_entries(core, &mut stream).await;
+                match (request.method, path) {
+                    ("GET", "/ledger/entries") => {
+                        return stream_all(&mut stream, |from| records::piece(core, from as u32, PIECE)).await;
+                    }
+                    ("GET", "/ledger/refused") => {
+                        let piece = |from| records::refused_piece(core, from, PIECE as usize);
+                        return stream_all(&mut stream, piece).await;
+                    }
+                    _ => {}
                 }
                 (respond(core, path, &request).await, request.consumed, request.close)
             }
@@ -89,20 +97,23 @@ async fn connection(core: &Core, mut stream: TcpStream) -> std::io::Result<()> {
     }
 }
 
-/// The books as NDJSON; the end of the connection is the end of the list.
-async fn stream_entries(core: &Core, stream: &mut TcpStream) -> std::io::Result<()> {
+/// A list of the books as NDJSON, piece by piece; the end of the connection is the end of the list.
+async fn stream_all<T: serde::Serialize>(
+    stream: &mut TcpStream,
+    piece: impl Fn(usize) -> Vec<T>,
+) -> std::io::Result<()> {
     let head = b"HTTP/1.1 200 OK\r\ncontent-type: application/x-ndjson\r\nconnection: close\r\n\r\n";
     stream.write_all(head).await?;
     let mut from = 0;
     let mut out = Vec::new();
     loop {
-        let piece = records::piece(core, from, PIECE);
-        if piece.is_empty() {
+        let records = piece(from);
+        if records.is_empty() {
             return stream.shutdown().await;
         }
-        from += piece.len() as u32;
+        from += records.len();
         out.clear();
-        for record in &piece {
+        for record in &records {
             let _ = serde_json::to_writer(&mut out, record);
             out.push(b'\n');
         }

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 
 use super::config::{MetaAccount, SimConfig, TwilioAccount};
 use super::faults::{Fault, Faults, Kind, Rule};
-use super::ledger::{Accepted, Answer, Ledger};
+use super::ledger::{Accepted, Answer, Ledger, Refused, Why};
 use super::pairs::{PAIR_BLOCKED, PairLimit, Pairs};
 use super::plan::{Dice, Journey, Plan};
 use super::rates::{LineRate, Window, line_rate};
@@ -100,6 +100,8 @@ pub struct Valid<'a> {
     pub line: u16,
     /// The recipient's digits.
     pub recipient: u64,
+    /// Digest of recipient, template and parameters.
+    pub content: u64,
     /// The correlation id.
     pub correlation: &'a str,
     /// Callback URL before and after the correlation id (Twilio).
@@ -215,19 +217,29 @@ impl Core {
             let decision = state.faults.decide(at_ns, &line.id, valid.recipient);
             (delay, fault) = (decision.delay_ms, decision.fault);
         }
+        let (too_fast_http, too_fast) = too_fast(&self.accounts[line.account].kind);
+        let refused = |code, http, why| Refused {
+            at_ns,
+            line: Some(valid.line),
+            correlation: valid.correlation,
+            code,
+            http,
+            cost: valid.cost,
+            why,
+        };
         let answer = match fault {
             None => Answer::Given,
             Some(fault) => match fault.kind {
                 Kind::AcceptThenError => Answer::Error,
                 Kind::AcceptThenReset => Answer::Reset,
                 Kind::AcceptThenHang => Answer::Hung,
-                _ => {
-                    let code = if fault.kind == Kind::RateLimit {
-                        rate_code(&self.accounts[line.account].kind)
-                    } else {
-                        fault.code
+                kind => {
+                    let (code, http, why) = match kind {
+                        Kind::RateLimit => (too_fast, too_fast_http, Why::Fault),
+                        Kind::Hang => (0, 0, Why::Hung),
+                        _ => (fault.code, fault.http, Why::Fault),
                     };
-                    state.ledger.refuse(valid.line, code, at_ns, valid.cost);
+                    state.ledger.refuse(&refused(code, http, why));
                     return (Booked::Refused(fault), delay);
                 }
             },
@@ -237,12 +249,11 @@ impl Core {
             AccountKind::Twilio(..) => PairLimit::none(),
         };
         if !state.pairs.is_free(pair, valid.line, valid.recipient, at_ns) {
-            state.ledger.refuse(valid.line, PAIR_BLOCKED, at_ns, valid.cost);
+            state.ledger.refuse(&refused(PAIR_BLOCKED, too_fast_http, Why::Pair));
             return (Booked::PairBlocked, delay);
         }
         if !state.windows[usize::from(valid.line)].admit(at_ns, valid.cost) {
-            let code = rate_code(&self.accounts[line.account].kind);
-            state.ledger.refuse(valid.line, code, at_ns, valid.cost);
+            state.ledger.refuse(&refused(too_fast, too_fast_http, Why::TooFast));
             return (Booked::TooFast, delay);
         }
         state.pairs.book(pair, valid.line, valid.recipient, at_ns);
@@ -251,6 +262,7 @@ impl Core {
         let number = state.ledger.accept(&Accepted {
             at_ns,
             recipient: valid.recipient,
+            content: valid.content,
             correlation: valid.correlation,
             line: valid.line,
             url,
@@ -301,16 +313,15 @@ impl Core {
         self.state.lock().faults = Faults::new(self.config.seed, rules, self.clock.now_ns());
     }
 
-    /// Whether a connection with something to read is to be reset instead.
+    /// Whether a connection with something to read is to be reset instead. Who resets it books that.
     #[must_use]
     pub fn reset_unread(&self) -> bool {
-        if !self.resets.load(Ordering::Relaxed) {
-            return false;
-        }
-        let mut state = self.state.lock();
-        let hit = state.faults.reset_unread(self.clock.now_ns());
-        state.ledger.reset_unread += u64::from(hit);
-        hit
+        self.resets.load(Ordering::Relaxed) && self.state.lock().faults.reset_unread(self.clock.now_ns())
+    }
+
+    /// Books a request that is not accepted.
+    pub fn refuse(&self, refused: &Refused<'_>) {
+        self.state.lock().ledger.refuse(refused);
     }
 
     /// Sends an account's webhooks somewhere else from now on: Meta a URL, Twilio `host:port`.
@@ -353,11 +364,12 @@ impl Core {
     pub fn refusals(&self) -> BTreeMap<String, BTreeMap<u32, u64>> {
         let state = self.state.lock();
         let mut all = BTreeMap::new();
-        if !state.ledger.refused_elsewhere.is_empty() {
-            all.insert(String::new(), state.ledger.refused_elsewhere.clone());
+        let elsewhere = state.ledger.refused_by_code(None);
+        if !elsewhere.is_empty() {
+            all.insert(String::new(), elsewhere.clone());
         }
         for (place, line) in self.lines.iter().enumerate() {
-            let codes = &state.ledger.refusals(place as u16).by_code;
+            let codes = state.ledger.refused_by_code(Some(place as u16));
             if !codes.is_empty() {
                 all.insert(line.id.clone(), codes.clone());
             }
@@ -370,11 +382,12 @@ fn any_reset(rules: &[Rule]) -> bool {
     rules.iter().any(|rule| rule.kind == Kind::ResetUnread)
 }
 
-/// The provider's code for "too fast".
-fn rate_code(kind: &AccountKind) -> u32 {
+/// The provider's HTTP status and code for "too fast".
+#[must_use]
+pub fn too_fast(kind: &AccountKind) -> (u16, u32) {
     match kind {
-        AccountKind::Meta(..) => 130_429,
-        AccountKind::Twilio(..) => 20_429,
+        AccountKind::Meta(account, ..) => (account.rate_http, 130_429),
+        AccountKind::Twilio(..) => (429, 20_429),
     }
 }
 

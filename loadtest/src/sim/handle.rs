@@ -13,7 +13,7 @@ use super::core::Core;
 use super::faults::Rule;
 use super::plan::Plan;
 use super::rates::{LineRate, SECOND_NS};
-use super::records::{Record, Summary, piece, summary};
+use super::records::{Record, RefusedRecord, Summary, piece, refused_piece, summary};
 use super::stamp::stamp_arrivals;
 use super::stats::StatsReport;
 use super::tls::TlsFiles;
@@ -172,6 +172,12 @@ impl SimHandle {
             }
             all.extend(more);
         }
+    }
+
+    /// Every request that was not accepted.
+    #[must_use]
+    pub fn refused(&self) -> Vec<RefusedRecord> {
+        refused_piece(&self.core, 0, usize::MAX)
     }
 
     /// The totals.

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use super::config::{Header, MetaAccount, MetaTemplate};
+use super::digest;
 use super::plan::Dice;
 use super::text::{e164, good_parameter};
 
@@ -36,6 +37,8 @@ pub struct Checked<'a> {
     pub recipient: u64,
     /// `biz_opaque_callback_data`, empty when missing.
     pub correlation: Cow<'a, str>,
+    /// Digest of recipient, template and parameters.
+    pub content: u64,
     /// A template message, whose answer carries `message_status`.
     pub template: bool,
 }
@@ -192,8 +195,11 @@ pub fn check<'a>(
         return Err(bad("biz_opaque_callback_data is longer than 512 characters."));
     }
     let kind = message.kind.as_deref().unwrap_or("text");
-    match (kind, &message.template, &message.text) {
-        ("template", Some(template), None) => check_template(account, template)?,
+    let content = match (kind, &message.template, &message.text) {
+        ("template", Some(template), None) => {
+            check_template(account, template)?;
+            digest_of(recipient, template)
+        }
         ("text", None, Some(text)) => {
             let body = text.body.as_deref().unwrap_or("");
             if body.is_empty() {
@@ -202,13 +208,41 @@ pub fn check<'a>(
             if body.chars().count() > 4096 {
                 return Err(bad("text.body is longer than 4096 characters."));
             }
+            digest::free_text(recipient, body)
         }
         ("template" | "text", _, _) => {
             return Err(Problem::new(400, 131_008, format!("The parameter {kind} is required, and no other payload.")));
         }
         _ => return Err(Problem::new(400, 131_051, "Unsupported message type.")),
+    };
+    Ok(Checked { recipient, correlation, content, template: kind == "template" })
+}
+
+/// The correlation id of a body that is not valid otherwise; empty when there is none to be found.
+#[must_use]
+pub fn correlation_of(body: &[u8]) -> String {
+    let value: Option<serde_json::Value> = serde_json::from_slice(body).ok();
+    let id = value.as_ref().and_then(|value| value.get("biz_opaque_callback_data")?.as_str());
+    id.unwrap_or_default().to_owned()
+}
+
+/// What a checked template message says. Components in the order header, body, buttons by index, however they were sent.
+fn digest_of(recipient: u64, sent: &Template<'_>) -> u64 {
+    let of = |kind: &str| sent.components.iter().filter(move |c| c.kind.eq_ignore_ascii_case(kind)).collect::<Vec<_>>();
+    let (header, body, mut buttons) = (of("header"), of("body"), of("button"));
+    buttons.sort_by_key(|button| button.index.map(|raw| raw.get().trim_matches('"').parse::<u8>().unwrap_or(u8::MAX)));
+    let parameters = header.into_iter().chain(body).chain(buttons).flat_map(|component| &component.parameters);
+    digest::template(recipient, &sent.name, &sent.language.code, parameters.map(Parameter::value))
+}
+
+impl Parameter<'_> {
+    /// Its text, payload, coupon code, or the link or id of its medium.
+    fn value(&self) -> &str {
+        let medium = self.image.as_ref().or(self.video.as_ref()).or(self.document.as_ref());
+        let medium = medium.and_then(|medium| medium.link.as_deref().or(medium.id.as_deref()));
+        let texts = [self.text.as_deref(), self.payload.as_deref(), self.coupon_code.as_deref()];
+        texts.into_iter().flatten().next().or(medium).unwrap_or("")
     }
-    Ok(Checked { recipient, correlation, template: kind == "template" })
 }
 
 fn check_template(account: &MetaAccount, sent: &Template<'_>) -> Result<(), Problem> {

@@ -4,6 +4,7 @@
 //! api      accepts requests, stamps them at the kernel's receive time, answers as the provider would
 //! meta,
 //! twilio   what is a valid request, what the answers look like
+//! digest   what a request asks for, in eight bytes
 //! core     faults → ceiling → ledger → planned statuses
 //! deliver  collects due statuses into POSTs, signs them (render, sign), posts until acknowledged
 //! control  reads the books and turns the knobs, on another port
@@ -15,6 +16,7 @@
 pub mod config;
 pub mod core;
 pub mod date;
+pub mod digest;
 pub mod faults;
 pub mod form;
 pub mod ledger;

@@ -1,11 +1,11 @@
-//! The books in the form that others read: one record per accepted message, and a summary.
+//! The books in the form that others read: one record per accepted message, one per request that was not, and a summary.
 
 use std::collections::{BTreeMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
 use super::core::{AccountKind, Core};
-use super::ledger::Answer;
+use super::ledger::{Answer, Why};
 use super::plan::{Journey, Status};
 
 /// One accepted message.
@@ -23,6 +23,8 @@ pub struct Record {
     pub to: String,
     /// Arrival, ns since the epoch.
     pub at_ns: u64,
+    /// Digest of recipient, template and parameters; see [`super::digest`].
+    pub content: u64,
     /// Units (SMS parts).
     pub cost: u8,
     /// How it was answered.
@@ -37,6 +39,23 @@ pub struct Record {
     pub code: u32,
 }
 
+/// One request that was not accepted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RefusedRecord {
+    /// The sender's correlation id as far as it could be read, else empty.
+    pub correlation: String,
+    /// The line's identity at the provider; empty before one was known.
+    pub line: String,
+    /// Arrival, ns since the epoch.
+    pub at_ns: u64,
+    /// The provider's code, 0 when nothing was answered.
+    pub code: u32,
+    /// HTTP status of the answer, 0 when nothing was answered.
+    pub http: u16,
+    /// Why.
+    pub why: Why,
+}
+
 /// The totals.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Summary {
@@ -46,8 +65,11 @@ pub struct Summary {
     pub by_line: BTreeMap<String, u64>,
     /// Refused per line and provider code; `""` before a line was known.
     pub refused: BTreeMap<String, BTreeMap<u32, u64>>,
-    /// Connections reset before anything was read.
+    /// Connections reset before anything was answered.
     pub reset_unread: u64,
+    /// Requests not accepted that are counted, but not kept one by one: there were too many.
+    #[serde(default)]
+    pub refused_unkept: u64,
     /// Messages whose answer was spoilt, by kind.
     pub spoilt: BTreeMap<String, u64>,
     /// Messages by what was acknowledged, in the order sent, delivered, read, failed (cumulative is not implied).
@@ -85,6 +107,7 @@ pub fn piece(core: &Core, from: u32, max: u32) -> Vec<Record> {
             line: line.id.clone(),
             to: format!("+{}", entry.recipient),
             at_ns: entry.at_ns,
+            content: entry.content,
             cost: entry.cost,
             answer: entry.answer,
             planned: if reported { journey.bits() } else { 0 },
@@ -94,6 +117,21 @@ pub fn piece(core: &Core, from: u32, max: u32) -> Vec<Record> {
         });
     }
     records
+}
+
+/// Up to `max` requests that were not accepted from number `from` on; empty at the end.
+#[must_use]
+pub fn refused_piece(core: &Core, from: usize, max: usize) -> Vec<RefusedRecord> {
+    let state = core.state.lock();
+    let records = state.ledger.refused_from(from).take(max).map(|(refusal, correlation)| RefusedRecord {
+        correlation: correlation.to_owned(),
+        line: refusal.line().map_or_else(String::new, |line| core.lines[usize::from(line)].id.clone()),
+        at_ns: refusal.at_ns,
+        code: refusal.code,
+        http: refusal.http,
+        why: refusal.why,
+    });
+    records.collect()
 }
 
 /// The totals, computed in pieces so that the books are never held for long.
@@ -131,6 +169,7 @@ pub fn summary(core: &Core) -> Summary {
         if from == len {
             summary.accepted = u64::from(len);
             summary.reset_unread = state.ledger.reset_unread;
+            summary.refused_unkept = state.ledger.refused_unkept;
             summary.outstanding = state.outstanding;
             return summary;
         }

@@ -1,16 +1,16 @@
 //! Twilio's message endpoint: checks and answers as Twilio documents them.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::io::Write as _;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use super::config::TwilioAccount;
-use super::form;
 use super::plan::Dice;
 use super::text::{e164, push_json, sms_parts};
+use super::{digest, form};
 
 /// A refusal in the shape of a Twilio error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +42,8 @@ pub struct Checked<'a> {
     pub parts: u8,
     /// `Body`.
     pub body: Cow<'a, str>,
+    /// Digest of recipient and body, or of recipient and content with its variables.
+    pub content: u64,
 }
 
 /// The `Authorization` values that an account accepts.
@@ -112,16 +114,19 @@ pub fn check<'a>(account: &TwilioAccount, content_type: Option<&str>, raw: &'a [
     if body.chars().count() > 1600 {
         return Err(problem(21_617, "The body is longer than 1600 characters."));
     }
-    match (&fields.content, &fields.variables) {
+    let content = match (&fields.content, &fields.variables) {
         (None, Some(_)) => {
             return Err(problem(21_654, "'ContentSid' is required with 'ContentVariables'."));
         }
         (None, None) if body.is_empty() => {
             return Err(problem(21_602, "A message body, media or content is required."));
         }
-        (Some(sid), variables) => check_content(account, sid, variables.as_deref())?,
-        (None, None) => {}
-    }
+        (Some(sid), variables) => {
+            let variables = check_content(account, sid, variables.as_deref())?;
+            digest::content(recipient, sid, variables.iter().map(|(key, value)| (key.as_ref(), value.as_ref())))
+        }
+        (None, None) => digest::body(recipient, &body),
+    };
     if let Some(callback) = &fields.callback {
         check_callback(callback)?;
     }
@@ -136,7 +141,15 @@ pub fn check<'a>(account: &TwilioAccount, content_type: Option<&str>, raw: &'a [
         callback: fields.callback,
         parts: if whatsapp { 1 } else { sms_parts(&body) },
         body,
+        content,
     })
+}
+
+/// The callback URL of a form that is not valid otherwise.
+#[must_use]
+pub fn callback_of(raw: &[u8]) -> Option<String> {
+    let pairs = form::parse(raw).ok()?;
+    pairs.into_iter().find_map(|(name, value)| (name == "StatusCallback").then(|| value.into_owned()))
 }
 
 #[derive(Default)]
@@ -183,20 +196,25 @@ fn channel(address: &str) -> (bool, &str) {
     }
 }
 
-fn check_content(account: &TwilioAccount, sid: &str, variables: Option<&str>) -> Result<(), Problem> {
+/// The variables, in the order of their keys as text.
+fn check_content<'a>(
+    account: &TwilioAccount,
+    sid: &str,
+    variables: Option<&'a str>,
+) -> Result<BTreeMap<Cow<'a, str>, Cow<'a, str>>, Problem> {
     let Some(known) = account.contents.iter().find(|c| c.sid == sid) else {
         return Err(problem(21_655, "The 'ContentSid' is invalid."));
     };
     let wrong = problem(21_656, "The 'ContentVariables' are invalid.");
-    let variables: HashMap<Cow<'_, str>, Cow<'_, str>> = match variables {
+    let variables: BTreeMap<Cow<'_, str>, Cow<'_, str>> = match variables {
         Some(json) => serde_json::from_str(json).map_err(|_| wrong)?,
-        None => HashMap::new(),
+        None => BTreeMap::new(),
     };
     let all = (1..=known.variables).all(|n| variables.contains_key(n.to_string().as_str()));
     if variables.len() != known.variables || !all {
         return Err(wrong);
     }
-    Ok(())
+    Ok(variables)
 }
 
 fn check_callback(url: &str) -> Result<(), Problem> {
