@@ -290,7 +290,12 @@ impl<'c, 'i> Section<'c, 'i> {
         of(&word).or_else(|| {
             let all: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
             let near = nearest(&word, all.iter().copied()).map(|near| format!("did you mean {near:?}?"));
-            self.problem(key, Kind::Value, format!("must be one of {}, not {:?}", all.join(", "), excerpt(&word)), near.as_deref());
+            self.problem(
+                key,
+                Kind::Value,
+                format!("must be one of {}, not {:?}", all.join(", "), excerpt(&word)),
+                near.as_deref(),
+            );
             of(default)
         })
     }

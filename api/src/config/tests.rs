@@ -341,11 +341,11 @@ fn a_file_that_is_something_else_is_not_repeated_on_the_screen() {
     let directory = tempfile::tempdir().expect("a directory");
     let file = directory.path().join("sluice.toml");
     let secret = "s".repeat(500);
-    std::fs::write(&file, format!("{secret} = 1\n").repeat(1) + &format!("x{secret}\n").repeat(4_000)).expect("it is writable");
+    std::fs::write(&file, format!("{secret} = 1\n").repeat(1) + &format!("x{secret}\n").repeat(4_000))
+        .expect("it is writable");
     let report = check_with(&file, &environment(&[]));
     assert!(report.config.is_none() && report.problems.len() > 1_000);
     let shown = report.to_string();
     assert!(shown.lines().count() < 60 && shown.contains(" more: is this the right file?"), "{shown}");
     assert!(!shown.contains(&"s".repeat(50)), "{shown}");
 }
-

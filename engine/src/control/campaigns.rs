@@ -391,7 +391,8 @@ fn refuse_late_changes(campaign: &Campaign, update: &CampaignUpdate) -> Result<(
     }
     let waiting = campaign.state == CampaignState::Scheduled;
     if waiting && update.start_at == Some(None) {
-        let problem = "a scheduled campaign needs its start_at: pause it, or give a start_at that has passed to start it now";
+        let problem =
+            "a scheduled campaign needs its start_at: pause it, or give a start_at that has passed to start it now";
         return Err(Error::precondition("SCHEDULED", format!("campaign/{}", campaign.id), problem));
     }
     Ok(())

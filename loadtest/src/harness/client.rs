@@ -13,8 +13,10 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 
+use super::config::{TEMPLATE_LANGUAGE, TEXT};
 use super::people;
 use crate::grpc::{Authed, connect};
+use crate::witness::audience::Audience;
 use crate::witness::compare::Policy;
 
 /// Rows in a chunk of an import.
@@ -199,8 +201,8 @@ impl Customer {
             template_id: id.to_owned(),
             kind: v1::TemplateKind::Whatsapp.into(),
             name: name.to_owned(),
-            language: "en_US".to_owned(),
-            body: "Hello {{1}}, today you save {{2}} on everything.".to_owned(),
+            language: TEMPLATE_LANGUAGE.to_owned(),
+            body: TEXT.to_owned(),
             ..v1::Template::default()
         })
         .await
@@ -215,8 +217,8 @@ impl Customer {
             template_id: id.to_owned(),
             kind: v1::TemplateKind::Text.into(),
             name: id.to_owned(),
-            language: "en_US".to_owned(),
-            body: "Hello {{1}}, today you save {{2}} on everything.".to_owned(),
+            language: TEMPLATE_LANGUAGE.to_owned(),
+            body: TEXT.to_owned(),
             ..v1::Template::default()
         })
         .await
@@ -273,8 +275,17 @@ impl Customer {
     /// # Errors
     /// When the server refuses a chunk or a row, or the stream breaks.
     pub async fn import_from(&self, campaign: &str, block: u32, first: u32, count: u32) -> anyhow::Result<()> {
-        let chunks = (0..count).step_by(CHUNK as usize).map(move |from| {
-            let rows: Vec<_> = (from..count.min(from + CHUNK)).map(|n| people::row(block, first + n)).collect();
+        self.import_audience(campaign, Audience { block, first, count, external_ids: false }).await
+    }
+
+    /// Imports an audience as it stands there.
+    ///
+    /// # Errors
+    /// When the server refuses a chunk or a row, or the stream breaks.
+    pub async fn import_audience(&self, campaign: &str, audience: Audience) -> anyhow::Result<()> {
+        let chunks = (0..audience.count).step_by(CHUNK as usize).map(move |from| {
+            let places = from..audience.count.min(from + CHUNK);
+            let rows: Vec<_> = places.map(|place| people::row_of(&audience, place)).collect();
             (u64::from(from), rows)
         });
         self.import_chunks(campaign, "generated", chunks, |_| {}).await

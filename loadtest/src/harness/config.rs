@@ -23,6 +23,10 @@ pub const FLOOR_LINE: &str = "900000000000001";
 const FLOOR_CEILING: u32 = 1_000_000;
 /// The template that the simulated Meta knows.
 pub const TEMPLATE: &str = "spring_sale";
+/// Its language.
+pub const TEMPLATE_LANGUAGE: &str = "en_US";
+/// The text of both templates of a run.
+pub const TEXT: &str = "Hello {{1}}, today you save {{2}} on everything.";
 /// The HS256 secret of development tokens, for servers on loopback only.
 pub const TOKEN_SECRET: &str = "only-for-runs-on-loopback-0123456789";
 /// The public URL of the webhook endpoint as providers know it; the simulator connects to loopback instead.
@@ -81,7 +85,7 @@ pub fn simulator(lines: &Lines, plan: Plan, seed: u64) -> SimConfig {
             lines: lines.meta.iter().enumerate().map(meta_line).collect(),
             templates: vec![MetaTemplate {
                 name: TEMPLATE.to_owned(),
-                language: "en_US".to_owned(),
+                language: TEMPLATE_LANGUAGE.to_owned(),
                 header: Header::None,
                 body: 2,
                 body_names: Vec::new(),
@@ -117,7 +121,7 @@ pub fn add_floor(config: &mut SimConfig) {
         lines: vec![MetaLine { id: FLOOR_LINE.to_owned(), number: "+15550209999".to_owned(), ceiling: FLOOR_CEILING }],
         templates: vec![MetaTemplate {
             name: TEMPLATE.to_owned(),
-            language: "en_US".to_owned(),
+            language: TEMPLATE_LANGUAGE.to_owned(),
             header: Header::None,
             body: 2,
             body_names: Vec::new(),

@@ -4,6 +4,8 @@ use std::path::Path;
 
 use sluice_proto::v1;
 
+use crate::witness::audience::Audience;
+
 /// First names for parameters.
 const NAMES: [&str; 12] =
     ["Ada", "Alan", "Annie", "Barbara", "Dennis", "Donald", "Edsger", "Frances", "Grace", "John", "Katherine", "Linus"];
@@ -38,10 +40,23 @@ pub fn row(block: u32, n: u32) -> v1::RecipientRow {
     }
 }
 
-/// All numbers of a block.
+/// The external id of recipient `n` of block `block`, where it has one.
 #[must_use]
-pub fn phones(block: u32, count: u32) -> Vec<String> {
-    (0..count).map(|n| phone(block, n)).collect()
+pub fn external_id(block: u32, n: u32) -> String {
+    format!("customer-{block}-{n}")
+}
+
+/// The row at a place of an audience.
+#[must_use]
+pub fn row_of(audience: &Audience, place: u32) -> v1::RecipientRow {
+    let row = row(audience.block, audience.first + place);
+    v1::RecipientRow { external_id: audience.external_id(place), ..row }
+}
+
+/// Recipients `0..count` of a block, as a check expects them.
+#[must_use]
+pub fn phones(block: u32, count: u32) -> Audience {
+    Audience { block, first: 0, count, external_ids: false }
 }
 
 /// Writes a CSV file of `count` recipients with their parameters.

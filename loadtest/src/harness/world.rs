@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
+use parking_lot::Mutex;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 
@@ -213,6 +214,7 @@ pub struct World {
     binary: PathBuf,
     token: String,
     server: Option<ServerProcess>,
+    interruptions: Mutex<Vec<u64>>,
     // Last, so that what uses the directory has ended when it is removed.
     folder: tempfile::TempDir,
 }
@@ -251,6 +253,7 @@ impl World {
             binary: binary().await?,
             token: development_token(TOKEN_SECRET, TENANT)?,
             server: None,
+            interruptions: Mutex::default(),
             folder,
         };
         world.start_server().await?;
@@ -262,6 +265,10 @@ impl World {
     /// # Errors
     /// When it does not start.
     pub async fn start_server(&mut self) -> anyhow::Result<()> {
+        if self.server.take().is_some() {
+            // It has ended by itself, at the latest by now.
+            self.interrupted();
+        }
         let api = self.provider_url.clone().unwrap_or_else(|| self.sim.api());
         let config = config::write_server(self.folder.path(), &api, &self.lines, &self.ports, &self.extra)?;
         let log = self.folder.path().join("server.log");
@@ -300,7 +307,15 @@ impl World {
     /// # Errors
     /// When it was down already, or the system refuses.
     pub async fn kill(&mut self) -> anyhow::Result<()> {
-        self.server.take().context("the server is down")?.kill().await
+        self.server.take().context("the server is down")?.kill().await?;
+        self.interrupted();
+        Ok(())
+    }
+
+    /// Notes that the server has been killed or has stood still until now: what it had in flight may never be heard of again.
+    pub fn interrupted(&self) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64);
+        self.interruptions.lock().push(now);
     }
 
     /// SIGTERM; returns the exit code. The server is down afterwards.
@@ -385,6 +400,7 @@ impl World {
     ) -> anyhow::Result<Report> {
         wanted.control = self.sim.control();
         wanted.quiesce.get_or_insert(Duration::from_secs(60));
+        wanted.interruptions.get_or_insert_with(|| self.interruptions.lock().clone());
         wanted.strangers = true;
         check_heard(customer.channel(), &wanted, listener).await
     }

@@ -232,7 +232,7 @@ async fn check(
     let wanted = Wanted {
         window: Duration::from_secs(10),
         campaigns: campaigns.iter().map(|campaign| campaign.plan.id.clone()).collect(),
-        recipients: campaigns.iter().map(|campaign| (campaign.plan.id.clone(), campaign.recipients.clone())).collect(),
+        recipients: campaigns.iter().map(|campaign| (campaign.plan.id.clone(), campaign.recipients)).collect(),
         ceilings: order
             .pools
             .iter()

@@ -15,7 +15,7 @@ use tonic::{Code, Status};
 
 use super::scene::Scene;
 use crate::harness::client::{CampaignPlan, Customer, shown};
-use crate::harness::people;
+use crate::witness::audience::Audience;
 use crate::witness::compare::Policy;
 
 /// Longest for one call: the node that is asked may stand still.
@@ -37,7 +37,7 @@ pub struct Campaign {
     /// What it is.
     pub plan: CampaignPlan,
     /// Its recipients.
-    pub recipients: Vec<String>,
+    pub recipients: Audience,
 }
 
 /// The customers' books.
@@ -124,7 +124,7 @@ pub async fn on_pool(asker: &Asker, books: &Books, pool: usize, recipients: u32)
             let block = u32::try_from(pool)? + 1;
             let id = format!("pool-{pool}-{of_pool}");
             let plan = CampaignPlan::new(&id, &format!("pool-{pool}"), "hello").policy(policy);
-            let recipients = (first..first + recipients).map(|n| people::phone(block, n)).collect();
+            let recipients = Audience { block, first, count: recipients, external_ids: false };
             campaigns.push(Campaign { plan: plan.clone(), recipients });
             (plan, block, first)
         };

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::bound::Bound;
 use super::data::{Condition, Verdict};
 use super::figures::shown;
+use crate::witness::kinds::Kind;
 use crate::witness::report::Report;
 
 /// What is judged.
@@ -25,10 +26,10 @@ pub struct Evidence<'a> {
 }
 
 /// Judges a run. Some conditions hold for every run and cannot be switched off: the books agree, it came to its end, those who measured were
-/// not the limit, doubts stay within what was in flight, a pause is a promise.
+/// not the limit, doubts are explained and stay within what was in flight, a pause is a promise.
 #[must_use]
 pub fn judge(evidence: &Evidence<'_>, pass: &BTreeMap<String, String>) -> Vec<Condition> {
-    let mut all = vec![books(evidence), ended(evidence), witnesses(evidence)];
+    let mut all = vec![books(evidence), traces(evidence), ended(evidence), witnesses(evidence)];
     for promise in ["kill.beyond", "pause.left", "flood.unanswered"] {
         if evidence.figures.contains_key(promise) && !pass.contains_key(promise) {
             all.push(bounded(promise, "<= 0", evidence.figures));
@@ -72,6 +73,19 @@ fn books(evidence: &Evidence<'_>) -> Condition {
         bound: String::new(),
         found,
         verdict,
+    }
+}
+
+/// What is in doubt for good is explained by what was done to the server and by what the provider did.
+fn traces(evidence: &Evidence<'_>) -> Condition {
+    let (check, traceless) = (evidence.check, evidence.check.traceless);
+    let holds = check.differences.of(Kind::Vanished) == 0 && traceless.beyond == 0;
+    Condition {
+        what: "what is in doubt for good and was never seen by the provider was in flight at a kill or freeze"
+            .to_owned(),
+        bound: traceless.allowed.map_or_else(String::new, |most| format!("≤ {most}")),
+        found: traceless.words(),
+        verdict: if holds { Verdict::Passed } else { Verdict::Failed },
     }
 }
 

@@ -6,12 +6,17 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::data::{Condition, Verdict};
 use super::verdict::{Evidence, judge, verdict};
-use crate::sim::ledger::Answer;
+use crate::harness::config::{TEMPLATE, TEMPLATE_LANGUAGE};
+use crate::harness::people;
+use crate::sim::digest;
+use crate::sim::ledger::{Answer, Why};
 use crate::sim::rates::{LineRate, line_rate};
 use crate::sim::records::Summary;
 use crate::sim::stamp::Stamping;
-use crate::witness::compare::{CampaignFold, Comparison, Kind, Policy};
-use crate::witness::records::{Attempt, Counts, DELIVERED, Entry, Exported, Phase, READ, SENT, Shown};
+use crate::sim::text::e164;
+use crate::witness::compare::{CampaignFold, Comparison, Kind, Policy, Said};
+use crate::witness::doubts::Traceless;
+use crate::witness::records::{Attempt, Booked, Counts, DELIVERED, Entry, Exported, Phase, READ, Refused, SENT, Shown};
 use crate::witness::report::Report;
 
 const RECIPIENTS: u32 = 200;
@@ -21,10 +26,11 @@ const CEILING: u32 = 50;
 #[derive(Clone)]
 struct World {
     entries: Vec<Entry>,
+    refused: Vec<Refused>,
+    kills: Vec<u64>,
     messages: Vec<Exported>,
     arrivals: Vec<(u64, u8)>,
-    tally: Counts,
-    recount: Counts,
+    said: Said,
     stamping: Stamping,
     recipients: u64,
     figures: BTreeMap<String, f64>,
@@ -38,14 +44,18 @@ fn truth() -> World {
     let entry = |n: u32| Entry {
         correlation: format!("c{n}").into(),
         id: format!("wamid.{n}").into(),
-        to: format!("+999{n:012}").into(),
+        to: e164(&people::phone(1, n)).expect("a number"),
+        content: content(n, |[name, discount]| [name, discount]),
+        code: 0,
         answer: Answer::Given,
         tried: all,
         acked: all,
     };
     let message = |n: u32| Exported {
         seq: n,
-        address: format!("+999{n:012}"),
+        address: people::phone(1, n),
+        external_id: String::new(),
+        parameters: people::params(n).to_vec(),
         shown: Shown::Read,
         reached: 5,
         conflict: false,
@@ -56,6 +66,8 @@ fn truth() -> World {
             phase: Phase::Accepted,
             accepted: true,
             provider_id: format!("wamid.{n}"),
+            failure: String::new(),
+            began_ns: 1_000,
         }],
     };
     let messages: Vec<Exported> = (0..RECIPIENTS).map(message).collect();
@@ -63,11 +75,12 @@ fn truth() -> World {
     messages.iter().for_each(|message| counts.add(message));
     World {
         entries: (0..RECIPIENTS).map(entry).collect(),
+        refused: Vec::new(),
+        kills: Vec::new(),
         messages,
         // Exactly at the ceiling.
         arrivals: (0..u64::from(RECIPIENTS)).map(|n| (n * 20_000_000, 1)).collect(),
-        tally: counts.clone(),
-        recount: counts,
+        said: said(&counts),
         stamping: Stamping::default(),
         recipients: u64::from(RECIPIENTS),
         figures: BTreeMap::from([("efficiency".to_owned(), 0.7)]),
@@ -77,18 +90,64 @@ fn truth() -> World {
     }
 }
 
+/// Digest of what recipient `n` is sent, its parameters changed.
+fn content(n: u32, change: impl Fn([String; 2]) -> [String; 2]) -> u64 {
+    let parameters = change(people::params(n));
+    let recipient = e164(&people::phone(1, n)).expect("a number");
+    digest::template(recipient, TEMPLATE, TEMPLATE_LANGUAGE, parameters.iter().map(String::as_str))
+}
+
+/// What a truthful server says of a campaign without failures.
+fn said(counts: &Counts) -> Said {
+    Said {
+        tally: counts.clone(),
+        recount: counts.clone(),
+        failures: Some(BTreeMap::new()),
+        listed: Some(counts.clone()),
+        watched: Some((counts.clone(), BTreeMap::new())),
+        audience: Some(counts.total),
+    }
+}
+
 impl World {
+    /// Message `n` was never accepted, and shows this; all counts agree with it.
+    fn gave_up(&mut self, n: usize, shown: Shown, phase: Phase) {
+        self.entries.retain(|entry| *entry.correlation != format!("c{n}"));
+        let message = &mut self.messages[n];
+        (message.shown, message.reached) = (shown, 2);
+        let attempt = &mut message.attempts[0];
+        (attempt.phase, attempt.accepted, attempt.provider_id) = (phase, false, String::new());
+        if phase == Phase::Failed {
+            attempt.failure = "131026".to_owned();
+        }
+        self.recount();
+    }
+
+    /// What the server says follows from the messages.
+    fn recount(&mut self) {
+        let mut counts = Counts::default();
+        self.messages.iter().for_each(|message| counts.add(message));
+        let failed = counts.of(Shown::Failed);
+        let failures: BTreeMap<_, _> = (failed > 0).then(|| ("131026".to_owned(), failed)).into_iter().collect();
+        self.said =
+            Said { failures: Some(failures.clone()), watched: Some((counts.clone(), failures)), ..said(&counts) };
+    }
+
     fn check(&self) -> Report {
-        let mut comparison = Comparison::new(self.entries.clone());
-        let phones: Vec<String> = (0..RECIPIENTS).map(|n| format!("+999{n:012}")).collect();
-        let mut fold = CampaignFold::new("camp", Policy::AtMostOnce, Some(&phones));
+        let mut comparison =
+            Comparison::new(self.entries.clone()).refused(self.refused.clone()).interrupted(Some(self.kills.clone()));
+        let audience = Some(people::phones(1, RECIPIENTS));
+        let mut fold = CampaignFold::new("camp", Policy::AtMostOnce, audience).in_flight(2);
         self.messages.iter().for_each(|message| comparison.message(&mut fold, message));
-        comparison.campaign(fold, self.tally.clone(), self.recount.clone());
+        comparison.campaign(fold, self.said.clone());
         let rate: LineRate = line_rate("l", CEILING, self.arrivals.clone(), 1_000_000_000, (None, None));
         comparison.rates(std::slice::from_ref(&rate), &HashMap::new(), None);
         let (differences, campaigns) = comparison.finish(true);
+        let mut traceless = Traceless { allowed: Some(0), ..Traceless::default() };
+        campaigns.iter().for_each(|campaign| traceless.add(&campaign.traceless));
         Report {
             ok: differences.is_empty(),
+            traceless,
             campaigns,
             ledger: Summary { accepted: self.entries.len() as u64, ..Summary::default() },
             rates: vec![rate],
@@ -126,7 +185,7 @@ impl World {
 fn the_truth_passes() {
     let (conditions, found) = truth().judged(&[("efficiency", ">= 0.6")]);
     assert_eq!(found, Verdict::Passed, "{conditions:?}");
-    assert_eq!(conditions.len(), 4);
+    assert_eq!(conditions.len(), 5);
 }
 
 #[test]
@@ -139,9 +198,7 @@ fn a_server_that_drops_fails() {
     let mut world = truth();
     world.messages.pop();
     world.entries.pop();
-    let mut counts = Counts::default();
-    world.messages.iter().for_each(|message| counts.add(message));
-    (world.tally, world.recount) = (counts.clone(), counts);
+    world.recount();
     world.fails_for(Kind::Missing);
     // It answered a webhook with 200 and dropped the status.
     let mut world = truth();
@@ -153,6 +210,42 @@ fn a_server_that_drops_fails() {
     world.messages[4].shown = Shown::Pending;
     world.messages[4].reached = 1;
     world.fails_for(Kind::Denied);
+    // It says that the provider refused what it never sent, or that it ran out of time for it.
+    let mut world = truth();
+    world.gave_up(5, Shown::Failed, Phase::Failed);
+    world.fails_for(Kind::Dropped);
+    let booked = Booked { code: 131_026, http: 400, why: Why::Fault };
+    world.refused.push(Refused { correlation: "c5".into(), booked });
+    assert_eq!(world.judged(&[]).1, Verdict::Passed, "unless the provider did");
+    let mut world = truth();
+    world.gave_up(5, Shown::Expired, Phase::Withdrawn);
+    world.fails_for(Kind::Dropped);
+    // It says that it does not know.
+    let mut world = truth();
+    (5..8).for_each(|n| world.gave_up(n, Shown::Unconfirmed, Phase::Unconfirmed));
+    world.fails_for(Kind::Vanished);
+    world.kills.push(2_000);
+    world.fails_for(Kind::Vanished);
+    world.kills.push(1_500);
+    world.messages[7].attempts[0].began_ns = 1_700;
+    let (conditions, found) = world.judged(&[]);
+    assert_eq!(found, Verdict::Passed, "two kills with two in flight explain three: {conditions:?}");
+    assert!(conditions.iter().any(|one| one.bound == "≤ 4"), "the bound is shown: {conditions:?}");
+}
+
+#[test]
+fn a_server_that_garbles_fails() {
+    let mut world = truth();
+    world.entries[12].content = content(12, |[name, discount]| [discount, name]);
+    world.fails_for(Kind::WrongContent);
+    let mut world = truth();
+    world.messages[12].parameters.swap(0, 1);
+    world.fails_for(Kind::WrongRecord);
+    // So much that the provider finds fault with it, though a repetition went through.
+    let mut world = truth();
+    let booked = Booked { code: 132_000, http: 400, why: Why::Wrong };
+    world.refused.push(Refused { correlation: "c12".into(), booked });
+    world.fails_for(Kind::Malformed);
 }
 
 #[test]
@@ -174,6 +267,8 @@ fn a_server_that_doubles_fails() {
         phase: Phase::Accepted,
         accepted: true,
         provider_id: "wamid.9-2".to_owned(),
+        failure: String::new(),
+        began_ns: 2_000,
     });
     world.fails_for(Kind::RecipientDoubled);
     // One that its export hides.
@@ -202,15 +297,27 @@ fn a_server_that_overshoots_fails() {
 #[test]
 fn a_server_that_miscounts_fails() {
     let mut world = truth();
-    world.tally.shown[6] -= 1;
-    world.tally.shown[5] += 1;
+    world.said.tally.shown[6] -= 1;
+    world.said.tally.shown[5] += 1;
     world.fails_for(Kind::TallyDrift);
     let mut world = truth();
-    world.recount.reached[2] -= 1;
+    world.said.recount.reached[2] -= 1;
     world.fails_for(Kind::RecountDrift);
     let mut world = truth();
-    world.tally.total += 1;
+    world.said.tally.total += 1;
     world.fails_for(Kind::TallySum);
+    let mut world = truth();
+    world.said.listed = Some(Counts::default());
+    world.fails_for(Kind::ListDrift);
+    let mut world = truth();
+    world.said.watched = Some((Counts::default(), BTreeMap::new()));
+    world.fails_for(Kind::WatchDrift);
+    let mut world = truth();
+    world.said.failures = Some(BTreeMap::from([("131026".to_owned(), 1)]));
+    world.fails_for(Kind::FailureDrift);
+    let mut world = truth();
+    world.said.audience = Some(u64::from(RECIPIENTS) + 1);
+    world.fails_for(Kind::AudienceDrift);
 }
 
 #[test]

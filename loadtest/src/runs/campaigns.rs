@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use sluice_proto::v1::{self, CampaignState, MessageStatus};
 use tokio::time::Instant;
 
-use super::stage::{BLOCK, Made, Stage, now_ns};
+use super::stage::{Made, Stage, now_ns};
 use super::wait::progress;
 use crate::harness::client::{CampaignPlan, shown};
 use crate::scenario::load::{self, Job, PROBE, PROBE_POOL};
@@ -49,7 +49,8 @@ pub async fn make_all(stage: &Stage, say: &(dyn Fn(&str) + Sync)) -> anyhow::Res
         let plan = CampaignPlan::new(PROBE, PROBE_POOL, "hello").rate(probe.rate).workers(64);
         let recipients = load::probe_recipients(&stage.scenario);
         let start = Duration::ZERO;
-        make(stage, Job { plan, entry: PROBE.to_owned(), recipients, start, refill: false }).await?;
+        let entry = PROBE.to_owned();
+        make(stage, Job { plan, entry, recipients, start, refill: false, external_ids: false }).await?;
     }
     Ok(imported)
 }
@@ -58,9 +59,10 @@ async fn make(stage: &Stage, job: Job) -> anyhow::Result<usize> {
     let customer = stage.customer();
     customer.create(&job.plan).await?;
     let first = stage.numbers(job.recipients);
-    customer.import_from(&job.plan.id, BLOCK, first, job.recipients).await?;
+    let campaign = Made { job, first, started_ns: 0 };
+    customer.import_audience(&campaign.job.plan.id, campaign.audience()).await?;
     let mut made = stage.made.lock();
-    made.push(Made { job, first, started_ns: 0 });
+    made.push(campaign);
     Ok(made.len() - 1)
 }
 
@@ -225,10 +227,11 @@ pub async fn doubts(stage: &Stage) -> anyhow::Result<(u64, BTreeMap<String, u64>
     let campaigns = stage.customer().list().await?;
     let made = stage.made.lock();
     let (mut doubt, mut in_flight) = (0, BTreeMap::new());
+    let not_yet = |state| matches!(state, CampaignState::Draft | CampaignState::Scheduled);
     for campaign in &campaigns {
         let tally = campaign.stats.as_ref().and_then(|stats| stats.tally.clone()).unwrap_or_default();
         doubt += shown(&tally, MessageStatus::InDoubt) + shown(&tally, MessageStatus::Unconfirmed);
-        if !ended(campaign.state()) {
+        if !ended(campaign.state()) && !not_yet(campaign.state()) {
             let job = made.iter().find(|made| made.job.plan.id == campaign.campaign_id);
             in_flight.insert(campaign.campaign_id.clone(), job.map_or(0, |made| u64::from(made.job.plan.workers)));
         }

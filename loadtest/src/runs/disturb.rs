@@ -138,6 +138,7 @@ async fn frozen(stage: &Stage, lasts: Duration) -> anyhow::Result<()> {
     kill(pid, Signal::SIGSTOP)?;
     tokio::time::sleep(lasts).await;
     kill(pid, Signal::SIGCONT)?;
+    world.interrupted();
     Ok(())
 }
 

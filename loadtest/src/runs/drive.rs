@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde::Deserialize;
+use sluice_proto::v1::CampaignState;
 use tokio::time::Instant;
 
 use super::campaigns::{self, Imported};
@@ -26,9 +27,12 @@ use crate::scenario::load::PROBE;
 use crate::sim::rates::{LineRate, SECOND_NS};
 use crate::sim::stats::{FirstPost, LatencyReport, Sample};
 use crate::witness::fetch::{Wanted, control_json};
+use crate::witness::watch::Follower;
 
 /// Longest time for one call of the control API.
 const CALL: Duration = Duration::from_secs(120);
+/// Longest time until the watch stream has said the last counts.
+const WATCHED: Duration = Duration::from_secs(15);
 /// Longest time for statuses that are still due when everything was sent.
 const ACKED: Duration = Duration::from_secs(300);
 
@@ -72,6 +76,7 @@ struct Loaded {
     statuses: u64,
     acked_ns: u64,
     took_s: f64,
+    follower: Option<Follower>,
 }
 
 #[derive(Deserialize)]
@@ -123,6 +128,8 @@ async fn load(stage: &Arc<Stage>, progress: Arc<dyn Progress>) -> anyhow::Result
     };
     let sampler = Sampler::start(watched, move |glance| progress.glance(glance));
     let watch = stage.scenario.probe.as_ref().map(|_| Watch::open(stage.customer(), PROBE.to_owned()));
+    let first = stage.made.lock().iter().find(|made| made.job.entry != PROBE).map(|made| made.job.plan.id.clone());
+    let follower = first.map(|id| Follower::start(stage.customer().channel(), &id));
     let end = stage.begin + Duration::from_secs(u64::from(stage.scenario.top.end_s));
 
     let over = Arc::new(AtomicBool::new(false));
@@ -157,6 +164,7 @@ async fn load(stage: &Arc<Stage>, progress: Arc<dyn Progress>) -> anyhow::Result
         statuses: sample.statuses_acked,
         acked_ns,
         took_s,
+        follower,
     })
 }
 
@@ -168,11 +176,25 @@ async fn judged(stage: &Stage, loaded: &Loaded, imported: Imported, pairs: Vec<P
     let mut wanted = Wanted { window, foreign_lines: vec![FLOOR_LINE.to_owned()], ..Wanted::default() };
     for one in &made {
         wanted.campaigns.push(one.job.plan.id.clone());
-        wanted.recipients.insert(one.job.plan.id.clone(), one.phones());
+        wanted.recipients.insert(one.job.plan.id.clone(), one.audience());
     }
     let mut ear = Ear::new(stage.recipients(), stage.left.lock().lowered.clone());
     let world = stage.world.lock().await;
     let check = world.check_heard(&stage.customer(), wanted, &mut ear).await?;
+    if let Some(follower) = &loaded.follower {
+        let campaign = check.campaigns.iter().find(|campaign| campaign.campaign == follower.campaign());
+        let tally = campaign.map(|campaign| campaign.tally.clone()).unwrap_or_default();
+        if let Err(said) = follower.says(&tally, WATCHED).await {
+            let id = follower.campaign();
+            stage.failed(format!("the watch stream of {id} said {said:?} last, the tally says {tally:?}"));
+        }
+    }
+    // Nobody but the run ends campaigns: one that was cancelled or failed has given up messages that it should have sent.
+    for campaign in stage.customer().list().await? {
+        if campaign.campaign_id != PROBE && campaign.state() != CampaignState::Completed {
+            stage.failed(format!("{} ended as {:?}", campaign.campaign_id, campaign.state()));
+        }
+    }
     let data_bytes = size_of(&world.folder().join("data"));
     drop(world);
     for words in ear.above_lowered() {

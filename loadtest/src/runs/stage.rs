@@ -10,13 +10,14 @@ use tokio::time::Instant;
 
 use crate::harness::process::FileLimit;
 use crate::harness::world::WorldPlan;
-use crate::harness::{Customer, World, people};
+use crate::harness::{Customer, World};
 use crate::report::data::Mark;
 use crate::scenario::Scenario;
 use crate::scenario::file::Kind;
 use crate::scenario::load::{self, Job, PROBE_POOL};
 use crate::sim::faults::{Kind as Fault, Rule};
 use crate::wire::client::once;
+use crate::witness::audience::Audience;
 
 /// The block that all recipients of a run come from, one after the other.
 pub const BLOCK: u32 = 1;
@@ -43,10 +44,11 @@ impl Made {
         self.first as usize..self.first as usize + self.job.recipients as usize
     }
 
-    /// Its recipients' addresses.
+    /// Its recipients as they were imported.
     #[must_use]
-    pub fn phones(&self) -> Vec<String> {
-        (0..self.job.recipients).map(|n| people::phone(BLOCK, self.first + n)).collect()
+    pub fn audience(&self) -> Audience {
+        let Job { recipients, external_ids, .. } = self.job;
+        Audience { block: BLOCK, first: self.first, count: recipients, external_ids }
     }
 }
 

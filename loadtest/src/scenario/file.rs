@@ -232,6 +232,8 @@ pub struct Campaign {
     pub stagger_ms: u32,
     /// One that has ended is followed by another, until the disturbances are over.
     pub refill: bool,
+    /// Recipients have external ids.
+    pub external_ids: bool,
 }
 
 impl Default for Campaign {
@@ -249,6 +251,7 @@ impl Default for Campaign {
             start_s: 0.0,
             stagger_ms: 0,
             refill: false,
+            external_ids: false,
         }
     }
 }

@@ -28,6 +28,8 @@ pub struct Job {
     pub start: Duration,
     /// Another follows when it has ended.
     pub refill: bool,
+    /// Its recipients have external ids.
+    pub external_ids: bool,
 }
 
 /// The lines of a scenario, the probe's last.
@@ -81,7 +83,14 @@ pub fn job(scenario: &Scenario, place: usize, n: u32) -> Job {
     plan.echo_wait = Duration::from_secs(u64::from(entry.echo_wait_s));
     let start =
         Duration::from_secs_f64(entry.start_s) + Duration::from_millis(u64::from(entry.stagger_ms) * u64::from(n));
-    Job { plan, entry: entry.name.clone(), recipients: recipients.max(1), start, refill: entry.refill }
+    Job {
+        plan,
+        entry: entry.name.clone(),
+        recipients: recipients.max(1),
+        start,
+        refill: entry.refill,
+        external_ids: entry.external_ids,
+    }
 }
 
 /// All campaigns that are there from the begin, in the order of their starts.

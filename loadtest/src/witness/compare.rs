@@ -4,12 +4,15 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde::Serialize;
 
-use super::records::{Attempt, Counts, Entry, Exported, Phase, Shown, join, stage};
-use crate::sim::ledger::Answer;
+use super::audience::Audience;
+use super::doubts::{Traceless, Unseen, beyond};
+use super::judge::{Case, Doubt, doubt, judge};
+pub use super::kinds::{Differences, Found, Kind};
+use super::records::{Attempt, Booked, Counts, Entry, Exported, Refused, Shown, join};
+use crate::sim::digest::Digest;
+use crate::sim::ledger::Why;
 use crate::sim::rates::LineRate;
-
-/// How many examples of each kind of difference are kept.
-const EXAMPLES: usize = 5;
+use crate::sim::text::e164;
 
 /// The campaign's delivery policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -19,92 +22,6 @@ pub enum Policy {
     AtMostOnce,
     /// Twice only after a doubt.
     AtLeastOnce,
-}
-
-/// A kind of difference. Each is a lie that a server could tell, or a promise that it could break.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Kind {
-    /// A recipient is missing from the export, or the number of recipients is wrong.
-    Missing,
-    /// A place or a recipient occurs twice in the export.
-    Repeated,
-    /// The server says that it went out; the provider never accepted it.
-    Lost,
-    /// The provider accepted it; the server says that nothing went out.
-    Denied,
-    /// One correlation id was accepted more than once.
-    CorrelationDoubled,
-    /// One recipient of a campaign was accepted more often than its policy allows.
-    RecipientDoubled,
-    /// The provider accepted something that no message of the server accounts for.
-    Stranger,
-    /// The correlation id belongs to another recipient.
-    WrongRecipient,
-    /// The provider's id is not the one it gave.
-    WrongProviderId,
-    /// The shown status is not the join of what was acknowledged.
-    WrongStatus,
-    /// The highest stage is not what was acknowledged.
-    WrongStage,
-    /// The tally differs from the messages.
-    TallyDrift,
-    /// The recount differs from the tally or from the messages.
-    RecountDrift,
-    /// The shown statuses do not add up to the recipients.
-    TallySum,
-    /// More arrived in a second than the ceiling allows.
-    AboveCeiling,
-    /// Less was used than asked for in a window with demand.
-    BelowUse,
-    /// A webhook with a bad signature was taken.
-    ForgedAccepted,
-    /// Statuses are still not acknowledged: the comparison was made too early, or the server does not answer.
-    NotQuiet,
-}
-
-impl Kind {
-    /// The word in reports.
-    #[must_use]
-    pub fn word(self) -> String {
-        serde_json::to_value(self).ok().and_then(|v| v.as_str().map(str::to_owned)).unwrap_or_default()
-    }
-}
-
-/// How often one kind of difference was found, with examples.
-#[derive(Debug, Clone, Default, Serialize)]
-pub struct Found {
-    /// How often.
-    pub count: u64,
-    /// The first few, in words.
-    pub examples: Vec<String>,
-}
-
-/// All differences.
-#[derive(Debug, Clone, Default, Serialize)]
-pub struct Differences(pub BTreeMap<Kind, Found>);
-
-impl Differences {
-    /// Notes one; its words are made only while they are kept.
-    pub fn note(&mut self, kind: Kind, words: impl FnOnce() -> String) {
-        let found = self.0.entry(kind).or_default();
-        found.count += 1;
-        if found.examples.len() < EXAMPLES {
-            found.examples.push(words());
-        }
-    }
-
-    /// Whether there are none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    /// How often this kind was found.
-    #[must_use]
-    pub fn of(&self, kind: Kind) -> u64 {
-        self.0.get(&kind).map_or(0, |found| found.count)
-    }
 }
 
 /// What one campaign looks like from both sides.
@@ -122,6 +39,8 @@ pub struct CampaignReport {
     pub messages: Counts,
     /// As the simulator's ledger says: what must be shown.
     pub ledger: LedgerCounts,
+    /// In doubt without a trace at the provider.
+    pub traceless: Traceless,
 }
 
 /// What the simulator's ledger says about the recipients of a campaign.
@@ -129,6 +48,8 @@ pub struct CampaignReport {
 pub struct LedgerCounts {
     /// Requests accepted.
     pub accepted: u64,
+    /// Requests that were not accepted.
+    pub refused: u64,
     /// Recipients accepted at least once.
     pub recipients: u64,
     /// Recipients accepted more than once.
@@ -145,13 +66,36 @@ pub struct LedgerCounts {
     pub failed: u64,
 }
 
+/// What the server says of a campaign as a whole, in all the places where it says it.
+#[derive(Debug, Clone, Default)]
+pub struct Said {
+    /// Its tally.
+    pub tally: Counts,
+    /// Its recount.
+    pub recount: Counts,
+    /// Its failures by code; the code `other` sums up what the server does not list.
+    pub failures: Option<BTreeMap<String, u64>>,
+    /// Its tally in the list of campaigns.
+    pub listed: Option<Counts>,
+    /// Its tally and its failures in the watch stream.
+    pub watched: Option<(Counts, BTreeMap<String, u64>)>,
+    /// The length of its frozen list.
+    pub audience: Option<u64>,
+}
+
 /// A comparison under way: the ledger first, then every exported message once, then the counts of each campaign.
 #[derive(Debug)]
 pub struct Comparison {
     entries: Vec<Entry>,
-    by_correlation: HashMap<Box<str>, u32>,
-    /// Further entries of a correlation id that occurs more than once.
-    again: HashMap<Box<str>, Vec<u32>>,
+    /// By a digest of the correlation id; the id itself is looked at in the entry.
+    by_correlation: HashMap<u64, u32>,
+    /// Further entries with the same digest.
+    again: HashMap<u64, Vec<u32>>,
+    /// What was not accepted, by correlation id; true once a message accounts for it.
+    refused: HashMap<Box<str>, Vec<(Booked, bool)>>,
+    /// What was not accepted and shows no correlation id.
+    nameless: Vec<Booked>,
+    interruptions: Option<Vec<u64>>,
     accounted: Vec<bool>,
     differences: Differences,
     campaigns: Vec<CampaignReport>,
@@ -163,25 +107,65 @@ pub struct CampaignFold {
     campaign: String,
     policy: Policy,
     messages: Counts,
+    failures: BTreeMap<String, u64>,
     ledger: LedgerCounts,
     seen: Vec<bool>,
-    addresses: Option<HashMap<Box<str>, bool>>,
+    audience: Option<Audience>,
+    /// Who of the audience is exported.
+    here: Vec<bool>,
+    in_flight: u64,
+    unsent: bool,
+    /// When it was under way, ns since the epoch.
+    under_way: (u64, u64),
+    traceless: Traceless,
+    unseen: Vec<Unseen>,
 }
 
 impl CampaignFold {
-    /// A fold for one campaign. With `recipients` the export must hold exactly these.
+    /// A fold for one campaign. With an audience the export must hold exactly these.
     #[must_use]
-    pub fn new(campaign: &str, policy: Policy, recipients: Option<&[String]>) -> Self {
-        let addresses = recipients.map(|all| all.iter().map(|a| (a.as_str().into(), false)).collect());
+    pub fn new(campaign: &str, policy: Policy, audience: Option<Audience>) -> Self {
         Self {
             campaign: campaign.to_owned(),
             policy,
             messages: Counts::default(),
+            failures: BTreeMap::new(),
             ledger: LedgerCounts::default(),
             seen: Vec::new(),
-            addresses,
+            here: vec![false; audience.map_or(0, |audience| audience.count as usize)],
+            audience,
+            in_flight: 0,
+            unsent: false,
+            under_way: (0, u64::MAX),
+            traceless: Traceless::default(),
+            unseen: Vec::new(),
         }
     }
+
+    /// The most of its messages that can be in flight at once.
+    #[must_use]
+    pub fn in_flight(mut self, most: u64) -> Self {
+        self.in_flight = most;
+        self
+    }
+
+    /// It was ended early, or has not ended: that messages were not sent is no fault.
+    #[must_use]
+    pub fn unsent(mut self, unsent: bool) -> Self {
+        self.unsent = unsent;
+        self
+    }
+
+    /// From when to when it could send, ns since the epoch.
+    #[must_use]
+    pub fn under_way(mut self, from_ns: u64, to_ns: u64) -> Self {
+        self.under_way = (from_ns, to_ns);
+        self
+    }
+}
+
+fn key(correlation: &str) -> u64 {
+    Digest::new("correlation", 0).text(correlation).done()
 }
 
 impl Comparison {
@@ -191,50 +175,108 @@ impl Comparison {
         let mut comparison = Self {
             by_correlation: HashMap::with_capacity(entries.len()),
             again: HashMap::new(),
+            refused: HashMap::new(),
+            nameless: Vec::new(),
+            interruptions: None,
             accounted: vec![false; entries.len()],
             differences: Differences::default(),
             campaigns: Vec::new(),
             entries,
         };
         for (place, entry) in comparison.entries.iter().enumerate() {
-            let place = place as u32;
-            if let Some(first) = comparison.by_correlation.insert(entry.correlation.clone(), place) {
-                comparison.by_correlation.insert(entry.correlation.clone(), first);
-                comparison.again.entry(entry.correlation.clone()).or_default().push(place);
+            let key = key(&entry.correlation);
+            let Some(first) = comparison.by_correlation.get(&key) else {
+                comparison.by_correlation.insert(key, place as u32);
+                continue;
+            };
+            let others = comparison.again.entry(key).or_default();
+            let same = |other: &u32| comparison.entries[*other as usize].correlation == entry.correlation;
+            if std::iter::once(first).chain(others.iter()).any(same) {
                 comparison.differences.note(Kind::CorrelationDoubled, || {
-                    format!("{} to {} as {}", entry.correlation, entry.to, entry.id)
+                    format!("{} to +{} as {}", entry.correlation, entry.to, entry.id)
                 });
             }
+            others.push(place as u32);
         }
         comparison
+    }
+
+    /// With what the simulator did not accept.
+    #[must_use]
+    pub fn refused(mut self, refused: impl IntoIterator<Item = Refused>) -> Self {
+        for one in refused {
+            if one.correlation.is_empty() {
+                self.nameless.push(one.booked);
+            } else {
+                self.refused.entry(one.correlation).or_default().push((one.booked, false));
+            }
+        }
+        self
+    }
+
+    /// With the moments at which the server was killed or stood still, ns since the epoch. Without them it is not known how many doubts are
+    /// explained, and none is held against the server.
+    #[must_use]
+    pub fn interrupted(mut self, moments: Option<Vec<u64>>) -> Self {
+        self.interruptions = moments;
+        self
+    }
+
+    /// Places of the entries with this correlation id.
+    fn places(&self, correlation: &str) -> Vec<usize> {
+        let key = key(correlation);
+        let all = self.by_correlation.get(&key).into_iter().chain(self.again.get(&key).into_iter().flatten());
+        all.map(|place| *place as usize).filter(|place| *self.entries[*place].correlation == *correlation).collect()
     }
 
     /// Compares one exported message.
     pub fn message(&mut self, fold: &mut CampaignFold, message: &Exported) {
         fold.messages.add(message);
-        self.place(fold, message);
+        if message.shown == Shown::Failed {
+            let code = message.attempts.iter().max_by_key(|a| a.number).map_or("", |a| a.failure.as_str());
+            *fold.failures.entry(if code.is_empty() { "0" } else { code }.to_owned()).or_default() += 1;
+        }
+        let person = self.place(fold, message);
         let mut found: Vec<(usize, &Attempt)> = Vec::new();
+        let mut refused: Vec<(u32, Booked)> = Vec::new();
         for attempt in &message.attempts {
-            let first = self.by_correlation.get(attempt.correlation.as_str());
-            let more = self.again.get(attempt.correlation.as_str());
-            for place in first.into_iter().chain(more.into_iter().flatten()) {
-                found.push((*place as usize, attempt));
+            found.extend(self.places(&attempt.correlation).into_iter().map(|place| (place, attempt)));
+            if self.refused.is_empty() {
+                continue;
+            }
+            for (booked, claimed) in self.refused.get_mut(attempt.correlation.as_str()).into_iter().flatten() {
+                *claimed = true;
+                refused.push((attempt.number, *booked));
             }
         }
         for (place, _) in &found {
             self.accounted[*place] = true;
         }
         let where_ = || format!("{} #{} {}", fold.campaign, message.seq, message.address);
+        let recipient = e164(&message.address);
         for (place, attempt) in &found {
             let entry = &self.entries[*place];
-            if *entry.to != *message.address {
-                let words = || format!("{}: the provider got {}", where_(), entry.to);
+            if Some(entry.to) != recipient {
+                let words = || format!("{}: the provider got +{}", where_(), entry.to);
                 self.differences.note(Kind::WrongRecipient, words);
+            }
+            if let (Some(audience), Some(person)) = (&fold.audience, person)
+                && !audience.is_content(person, entry)
+            {
+                let words = || {
+                    let parameters = audience.parameters(person);
+                    format!("{}: imported with {parameters:?}, the provider got something else", where_())
+                };
+                self.differences.note(Kind::WrongContent, words);
             }
             if !attempt.provider_id.is_empty() && *attempt.provider_id != *entry.id {
                 let words = || format!("{}: {} instead of {}", where_(), attempt.provider_id, entry.id);
                 self.differences.note(Kind::WrongProviderId, words);
             }
+        }
+        for (number, booked) in refused.iter().filter(|(_, booked)| booked.why == Why::Wrong) {
+            let words = || format!("{}: attempt {number} was refused as wrong, {booked}", where_());
+            self.differences.note(Kind::Malformed, words);
         }
         let accepted_without =
             message.attempts.iter().find(|a| a.accepted && !found.iter().any(|(_, other)| other.number == a.number));
@@ -243,11 +285,17 @@ impl Comparison {
             self.differences.note(Kind::Lost, words);
         }
         let entries: Vec<(&Entry, &Attempt)> = found.iter().map(|(place, a)| (&self.entries[*place], *a)).collect();
-        let verdict = judge(fold.policy, message, &entries);
-        for (kind, words) in verdict {
+        let case = Case { policy: fold.policy, unsent: fold.unsent, message, entries: &entries, refused: &refused };
+        for (kind, words) in judge(&case) {
             self.differences.note(kind, || format!("{}: {words}", where_()));
         }
+        match doubt(&case) {
+            Some(Doubt::Booked) => fold.traceless.booked += 1,
+            Some(Doubt::Unseen(began_ns)) => fold.unseen.push((began_ns, message.seq)),
+            None => {}
+        }
         fold.ledger.accepted += entries.len() as u64;
+        fold.ledger.refused += refused.len() as u64;
         if let Some((newest, _)) = entries.iter().max_by_key(|(_, a)| a.number) {
             fold.ledger.recipients += 1;
             fold.ledger.doubled += u64::from(entries.len() > 1);
@@ -261,8 +309,8 @@ impl Comparison {
         }
     }
 
-    /// Every place and every recipient once.
-    fn place(&mut self, fold: &mut CampaignFold, message: &Exported) {
+    /// Every place and every recipient once, each as it was imported. Returns the recipient's place in the audience.
+    fn place(&mut self, fold: &mut CampaignFold, message: &Exported) -> Option<u32> {
         let place = message.seq as usize;
         if fold.seen.len() <= place {
             fold.seen.resize(place + 1, false);
@@ -271,41 +319,44 @@ impl Comparison {
             let words = || format!("{} #{} is exported twice", fold.campaign, message.seq);
             self.differences.note(Kind::Repeated, words);
         }
-        let Some(addresses) = &mut fold.addresses else {
-            return;
+        let audience = fold.audience?;
+        let Some(person) = audience.place(&message.address) else {
+            let words = || format!("{}: {} was never imported", fold.campaign, message.address);
+            self.differences.note(Kind::Repeated, words);
+            return None;
         };
-        match addresses.get_mut(message.address.as_str()) {
-            Some(seen @ false) => *seen = true,
-            Some(true) => {
-                let words = || format!("{}: {} is exported twice", fold.campaign, message.address);
-                self.differences.note(Kind::Repeated, words);
-            }
-            None => {
-                let words = || format!("{}: {} was never imported", fold.campaign, message.address);
-                self.differences.note(Kind::Repeated, words);
-            }
+        if std::mem::replace(&mut fold.here[person as usize], true) {
+            let words = || format!("{}: {} is exported twice", fold.campaign, message.address);
+            self.differences.note(Kind::Repeated, words);
         }
+        let (parameters, external_id) = (audience.parameters(person), audience.external_id(person));
+        if message.parameters != parameters || message.external_id != external_id {
+            let words = || {
+                let Exported { seq, address, parameters: said, external_id: id, .. } = message;
+                let campaign = &fold.campaign;
+                format!("{campaign} #{seq} {address}: {said:?} {id:?}, imported with {parameters:?} {external_id:?}")
+            };
+            self.differences.note(Kind::WrongRecord, words);
+        }
+        Some(person)
     }
 
     /// Ends a campaign: its counts against its messages.
-    pub fn campaign(&mut self, fold: CampaignFold, tally: Counts, recount: Counts) {
-        let name = &fold.campaign;
+    pub fn campaign(&mut self, mut fold: CampaignFold, said: Said) {
+        let name = fold.campaign.clone();
         for (place, _) in fold.seen.iter().enumerate().filter(|(_, seen)| !**seen) {
             self.differences.note(Kind::Missing, || format!("{name} #{place} is not exported"));
         }
-        if let Some(addresses) = &fold.addresses {
-            for (address, _) in addresses.iter().filter(|(_, seen)| !**seen) {
-                self.differences.note(Kind::Missing, || format!("{name}: {address} is not exported"));
+        if let Some(audience) = &fold.audience {
+            for (place, _) in fold.here.iter().enumerate().filter(|(_, here)| !**here) {
+                let words = || format!("{name}: {} is not exported", audience.address(place as u32));
+                self.differences.note(Kind::Missing, words);
             }
         }
-        for (kind, what, counts) in [(Kind::TallyDrift, "tally", &tally), (Kind::RecountDrift, "recount", &recount)] {
-            let pairs = counts.named().into_iter().zip(fold.messages.named());
-            for ((field, said), (_, real)) in pairs.filter(|((field, _), _)| field != "accepted") {
-                if said != real {
-                    let words = || format!("{name}: {what} says {field} = {said}, the messages say {real}");
-                    self.differences.note(kind, words);
-                }
-            }
+        self.unseen(&mut fold);
+        let Said { tally, recount, .. } = &said;
+        for (kind, what, counts) in [(Kind::TallyDrift, "tally", tally), (Kind::RecountDrift, "recount", recount)] {
+            self.drift(kind, &format!("{name}: {what}"), counts, &fold.messages, &["accepted"]);
             let sum: u64 = counts.shown.iter().sum();
             if sum != counts.total {
                 let words = || format!("{name}: {what} adds up to {sum}, not {}", counts.total);
@@ -323,14 +374,67 @@ impl Comparison {
             };
             self.differences.note(Kind::TallyDrift, words);
         }
+        if let Some(length) = said.audience.filter(|length| *length != fold.messages.total) {
+            let words = || format!("{name}: the frozen list has {length}, the export {}", fold.messages.total);
+            self.differences.note(Kind::AudienceDrift, words);
+        }
+        if let Some(listed) = &said.listed {
+            self.drift(Kind::ListDrift, &format!("{name}: the list"), listed, tally, &[]);
+        }
+        if let Some((watched, failures)) = &said.watched {
+            self.drift(Kind::WatchDrift, &format!("{name}: the watch stream"), watched, tally, &[]);
+            self.failures(Kind::WatchDrift, &format!("{name}: the watch stream"), failures, &fold.failures);
+        }
+        if let Some(failures) = &said.failures {
+            self.failures(Kind::FailureDrift, &name, failures, &fold.failures);
+        }
         self.campaigns.push(CampaignReport {
             campaign: fold.campaign,
             policy: fold.policy,
-            tally,
-            recount,
+            tally: said.tally,
+            recount: said.recount,
             messages: fold.messages,
             ledger: fold.ledger,
+            traceless: fold.traceless,
         });
+    }
+
+    fn drift(&mut self, kind: Kind, who: &str, said: &Counts, real: &Counts, but: &[&str]) {
+        let pairs = said.named().into_iter().zip(real.named());
+        for ((field, said), (_, real)) in pairs.filter(|((field, _), _)| !but.contains(&field.as_str())) {
+            if said != real {
+                self.differences.note(kind, || format!("{who} says {field} = {said}, it is {real}"));
+            }
+        }
+    }
+
+    fn failures(&mut self, kind: Kind, who: &str, said: &BTreeMap<String, u64>, real: &BTreeMap<String, u64>) {
+        let sum = |of: &BTreeMap<String, u64>| of.values().sum::<u64>();
+        // What is summed up as "other" can only be compared as a sum.
+        let same = if said.contains_key("other") { sum(said) == sum(real) } else { said == real };
+        if !same {
+            self.differences.note(kind, || format!("{who}: failures by code {said:?}, the messages say {real:?}"));
+        }
+    }
+
+    /// How many doubts without a trace what happened to the server explains.
+    fn unseen(&mut self, fold: &mut CampaignFold) {
+        let unseen = fold.unseen.len() as u64;
+        fold.traceless.unseen = unseen;
+        fold.traceless.unanswered = fold.traceless.booked + unseen;
+        let Some(moments) = &self.interruptions else { return };
+        let (from, to) = fold.under_way;
+        // What is under way at the end of a campaign still is for a while.
+        let within =
+            moments.iter().filter(|moment| (from..=to.saturating_add(super::doubts::FLIGHT_NS)).contains(moment));
+        fold.traceless.interruptions = within.count() as u64;
+        fold.traceless.allowed = Some(fold.traceless.interruptions * fold.in_flight);
+        for (_, seq) in beyond(&fold.unseen, moments, fold.in_flight) {
+            fold.traceless.beyond += 1;
+            let words =
+                || format!("{} #{seq} is in doubt, never seen by the provider, and nothing explains it", fold.campaign);
+            self.differences.note(Kind::Vanished, words);
+        }
     }
 
     /// Compares the rates of lines with their ceilings; `use_min` is the share to be used in every window that was measured.
@@ -353,6 +457,11 @@ impl Comparison {
         }
     }
 
+    /// Compares the tenant's totals with the sum over its campaigns.
+    pub fn totals(&mut self, totals: &Counts, sum: &Counts) {
+        self.drift(Kind::TotalsDrift, "the tenant's totals", totals, sum, &[]);
+    }
+
     /// Notes what was found elsewhere.
     pub fn note(&mut self, kind: Kind, words: String) {
         self.differences.note(kind, || words);
@@ -364,89 +473,19 @@ impl Comparison {
         if strangers {
             for (entry, _) in self.entries.iter().zip(&self.accounted).filter(|(_, seen)| !**seen) {
                 self.differences
-                    .note(Kind::Stranger, || format!("{} to {} as {}", entry.correlation, entry.to, entry.id));
+                    .note(Kind::Stranger, || format!("{} to +{} as {}", entry.correlation, entry.to, entry.id));
+            }
+            for (correlation, all) in &self.refused {
+                for (booked, _) in all.iter().filter(|(_, claimed)| !claimed) {
+                    let kind = if booked.why == Why::Wrong { Kind::Malformed } else { Kind::Stranger };
+                    self.differences.note(kind, || format!("{correlation}: not accepted ({booked}), of no message"));
+                }
+            }
+            for booked in self.nameless.iter().filter(|booked| booked.why == Why::Wrong) {
+                self.differences
+                    .note(Kind::Malformed, || format!("a request without an id was refused as wrong, {booked}"));
             }
         }
         (self.differences, self.campaigns)
     }
-}
-
-/// What is wrong with one message, given what the provider accepted of it.
-fn judge(policy: Policy, message: &Exported, entries: &[(&Entry, &Attempt)]) -> Vec<(Kind, String)> {
-    let mut wrong = Vec::new();
-    let shown = message.shown;
-    let Some((newest, _)) = entries.iter().max_by_key(|(_, attempt)| attempt.number) else {
-        let gone = matches!(shown, Shown::Queued | Shown::Sent | Shown::Delivered | Shown::Read | Shown::Unknown);
-        if gone || message.reached >= 3 {
-            let words = format!("shows {} (stage {}), never accepted", shown.word(), message.reached);
-            wrong.push((Kind::Lost, words));
-        }
-        return wrong;
-    };
-    if matches!(shown, Shown::Pending | Shown::Cancelled | Shown::Expired) && !superseded(message, entries) {
-        wrong.push((Kind::Denied, format!("shows {}, accepted as {}", shown.word(), newest.id)));
-        return wrong;
-    }
-    if entries.len() > 1 && !allowed_twice(policy, message, entries) {
-        wrong.push((Kind::RecipientDoubled, format!("accepted {} times", entries.len())));
-    }
-    let all_acked = entries.iter().fold(0, |bits, (entry, _)| bits | entry.acked);
-    let all_tried = entries.iter().fold(0, |bits, (entry, _)| bits | entry.tried);
-    if !statuses(newest, all_tried).contains(&shown) {
-        let words = format!(
-            "shows {}, acknowledged {:04b}, posted {:04b}, answered {:?}",
-            shown.word(),
-            newest.acked,
-            all_tried,
-            newest.answer
-        );
-        wrong.push((Kind::WrongStatus, words));
-    }
-    let (low, high) = (stage(all_acked), stage(all_tried).max(2));
-    if !(low..=high).contains(&message.reached) {
-        let words = format!("stage {}, acknowledged {low}, posted {high}", message.reached);
-        wrong.push((Kind::WrongStage, words));
-    }
-    wrong
-}
-
-/// What may be shown: the join of what was acknowledged and of any part of what was posted without an acknowledgement;
-/// while no status is known, queued, or a doubt where the answer may have been lost.
-fn statuses(newest: &Entry, all_tried: u8) -> Vec<Shown> {
-    let mut allowed = Vec::new();
-    let open = (newest.tried | all_tried) & !newest.acked;
-    for extra in 0..16u8 {
-        if extra & !open != 0 {
-            continue;
-        }
-        match join(newest.acked | extra) {
-            Some(shown) => allowed.push(shown),
-            // A crash of the server loses the answer, whatever the simulator did, so a doubt is always possible.
-            None => allowed.extend([Shown::Queued, Shown::InDoubt, Shown::Unconfirmed]),
-        }
-    }
-    if newest.acked == 0 && newest.answer != Answer::Given {
-        allowed.retain(|shown| *shown != Shown::Queued);
-    }
-    allowed
-}
-
-/// Whether a later attempt than those the provider accepted explains that nothing seems to have gone out: the accepted one failed
-/// and a retry was due.
-fn superseded(message: &Exported, entries: &[(&Entry, &Attempt)]) -> bool {
-    let failed = entries.iter().all(|(entry, _)| entry.tried & super::records::FAILED != 0);
-    failed && message.shown == Shown::Pending
-}
-
-/// Whether a recipient may have been accepted more than once: never at most once; otherwise when each attempt but the newest was in
-/// doubt, or failed, or the message is marked as doubled.
-fn allowed_twice(policy: Policy, message: &Exported, entries: &[(&Entry, &Attempt)]) -> bool {
-    let newest = entries.iter().map(|(_, attempt)| attempt.number).max();
-    policy == Policy::AtLeastOnce
-        && entries.iter().all(|(entry, attempt)| {
-            Some(attempt.number) == newest
-                || message.double
-                || matches!(attempt.phase, Phase::InDoubt | Phase::Unconfirmed)
-                || entry.tried & super::records::FAILED != 0
-        })
 }

@@ -1,18 +1,37 @@
 //! Every kind of lie is told once and must be found; the truth must pass.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
-use super::compare::{CampaignFold, Comparison, Differences, Kind, Policy};
-use super::records::{Attempt, Counts, DELIVERED, Entry, Exported, FAILED, Phase, READ, SENT, Shown, join, stage};
-use crate::sim::ledger::Answer;
+use super::compare::{CampaignFold, Comparison, Differences, Kind, Policy, Said};
+use super::doubts::Traceless;
+use super::records::{
+    Attempt, Booked, Counts, DELIVERED, Entry, Exported, FAILED, Phase, READ, Refused, SENT, Shown, join, stage,
+};
+use crate::harness::config::{TEMPLATE, TEMPLATE_LANGUAGE, TEXT};
+use crate::harness::people;
+use crate::sim::digest;
+use crate::sim::ledger::{Answer, Why};
 use crate::sim::plan::Dice;
 use crate::sim::rates::line_rate;
 
+/// The code of every failure here.
+const CODE: u32 = 131_026;
+/// The block of all recipients here.
+const BLOCK: u32 = 3;
+
+fn digits(n: u32) -> u64 {
+    crate::sim::text::e164(&people::phone(BLOCK, n)).expect("a number")
+}
+
 fn entry(n: u32, bits: u8) -> Entry {
+    let [name, discount] = people::params(n);
+    let values = [name.as_str(), discount.as_str()];
     Entry {
         correlation: format!("c{n}").into(),
         id: format!("wamid.{n}").into(),
-        to: format!("+999{n:09}").into(),
+        to: digits(n),
+        content: digest::template(digits(n), TEMPLATE, TEMPLATE_LANGUAGE, values.into_iter()),
+        code: CODE,
         answer: Answer::Given,
         tried: bits,
         acked: bits,
@@ -21,19 +40,33 @@ fn entry(n: u32, bits: u8) -> Entry {
 
 fn attempt(number: u32, correlation: &str, phase: Phase, id: &str) -> Attempt {
     let accepted = phase == Phase::Accepted;
-    Attempt { number, correlation: correlation.to_owned(), phase, accepted, provider_id: id.to_owned() }
+    Attempt {
+        number,
+        correlation: correlation.to_owned(),
+        phase,
+        accepted,
+        provider_id: id.to_owned(),
+        failure: String::new(),
+        began_ns: 1_000,
+    }
 }
 
 /// A truthful message about `entry(n, bits)`.
 fn message(n: u32, bits: u8) -> Exported {
+    let mut attempts = vec![attempt(1, &format!("c{n}"), Phase::Accepted, &format!("wamid.{n}"))];
+    if bits & FAILED != 0 {
+        attempts[0].failure = CODE.to_string();
+    }
     Exported {
         seq: n,
-        address: format!("+999{n:09}"),
+        address: people::phone(BLOCK, n),
+        external_id: String::new(),
+        parameters: people::params(n).to_vec(),
         shown: join(bits).unwrap_or(Shown::Queued),
         reached: stage(bits).max(2),
         conflict: bits & FAILED != 0 && bits & (SENT | DELIVERED | READ) != 0,
         double: false,
-        attempts: vec![attempt(1, &format!("c{n}"), Phase::Accepted, &format!("wamid.{n}"))],
+        attempts,
     }
 }
 
@@ -57,9 +90,27 @@ fn compare_under(policy: Policy, entries: Vec<Entry>, messages: &[Exported]) -> 
     let mut comparison = Comparison::new(entries);
     let mut fold = CampaignFold::new("camp", policy, None);
     messages.iter().for_each(|m| comparison.message(&mut fold, m));
-    let counts = counts(messages);
-    comparison.campaign(fold, counts.clone(), counts);
+    comparison.campaign(fold, said(messages));
     comparison.finish(true).0
+}
+
+/// Everything that a truthful server says of a campaign with these messages.
+fn said(messages: &[Exported]) -> Said {
+    let counts = counts(messages);
+    let failed = messages.iter().filter(|m| m.shown == Shown::Failed);
+    let mut failures = BTreeMap::new();
+    for message in failed {
+        let code = message.attempts.last().map_or("", |attempt| attempt.failure.as_str());
+        *failures.entry(if code.is_empty() { "0" } else { code }.to_owned()).or_default() += 1;
+    }
+    Said {
+        tally: counts.clone(),
+        recount: counts.clone(),
+        failures: Some(failures.clone()),
+        listed: Some(counts.clone()),
+        audience: Some(counts.total),
+        watched: Some((counts, failures)),
+    }
 }
 
 fn compare(entries: Vec<Entry>, messages: &[Exported]) -> Differences {
@@ -113,7 +164,7 @@ fn a_correlation_id_accepted_twice_is_found() {
 }
 
 fn sent_twice(phase: Phase) -> (Vec<Entry>, Exported) {
-    let mut twice = message(0, SENT | DELIVERED);
+    let mut twice = Exported { double: phase == Phase::InDoubt, ..message(0, SENT | DELIVERED) };
     twice.attempts = vec![attempt(1, "old", phase, ""), attempt(2, "c0", Phase::Accepted, "wamid.0")];
     let old = Entry { correlation: "old".into(), id: "wamid.old".into(), ..entry(0, SENT) };
     (vec![old, entry(0, SENT | DELIVERED)], twice)
@@ -128,7 +179,8 @@ fn a_recipient_accepted_twice_is_found_unless_its_policy_and_a_doubt_allow_it() 
     let (entries, twice) = sent_twice(Phase::Accepted);
     let mut without_id = twice;
     without_id.attempts[0].provider_id.clear();
-    only(&compare_under(Policy::AtLeastOnce, entries, &[without_id]), Kind::RecipientDoubled);
+    let found = compare_under(Policy::AtLeastOnce, entries, &[without_id]);
+    assert_eq!(found.of(Kind::RecipientDoubled), 1, "{found:?}");
 }
 
 #[test]
@@ -141,7 +193,7 @@ fn what_no_message_accounts_for_is_a_stranger() {
 #[test]
 fn wrong_recipient_and_wrong_id_are_found() {
     let (mut entries, messages) = world();
-    entries[5].to = "+999111111111".into();
+    entries[5].to = 999_111_111_111;
     only(&compare(entries, &messages), Kind::WrongRecipient);
     let (mut entries, messages) = world();
     entries[5].id = "wamid.other".into();
@@ -217,13 +269,29 @@ fn missing_and_repeated_recipients_are_found() {
     messages.push(messages[4].clone());
     assert_eq!(compare(entries, &messages).of(Kind::Repeated), 1);
 
-    let imported = vec!["+999000000000".to_owned(), "+999000000001".to_owned()];
     let mut comparison = Comparison::new(vec![entry(0, SENT)]);
-    let mut fold = CampaignFold::new("camp", Policy::AtMostOnce, Some(&imported));
+    let mut fold = CampaignFold::new("camp", Policy::AtMostOnce, Some(people::phones(BLOCK, 2)));
     let only_one = [message(0, SENT)];
     comparison.message(&mut fold, &only_one[0]);
-    comparison.campaign(fold, counts(&only_one), counts(&only_one));
+    comparison.campaign(fold, said(&only_one));
     only(&comparison.finish(true).0, Kind::Missing);
+
+    let mut short = said(&only_one);
+    short.audience = Some(2);
+    only(&with(&only_one, short), Kind::AudienceDrift);
+}
+
+/// These messages, all of them in the ledger as they stand, and what the server says of the whole.
+fn with(messages: &[Exported], said: Said) -> Differences {
+    let bits = |m: &Exported| match m.shown {
+        Shown::Failed => FAILED,
+        _ => SENT,
+    };
+    let mut comparison = Comparison::new(messages.iter().map(|m| entry(m.seq, bits(m))).collect());
+    let mut fold = CampaignFold::new("camp", Policy::AtMostOnce, None);
+    messages.iter().for_each(|m| comparison.message(&mut fold, m));
+    comparison.campaign(fold, said);
+    comparison.finish(true).0
 }
 
 #[test]
@@ -234,7 +302,7 @@ fn drifted_tallies_are_found() {
         let mut comparison = Comparison::new(entries.clone());
         let mut fold = CampaignFold::new("camp", Policy::AtMostOnce, None);
         messages.iter().for_each(|m| comparison.message(&mut fold, m));
-        comparison.campaign(fold, tally, recount);
+        comparison.campaign(fold, Said { tally, recount, ..Said::default() });
         comparison.finish(true).0
     };
     assert!(run(truth.clone(), truth.clone()).is_empty());
@@ -268,4 +336,140 @@ fn a_line_above_its_ceiling_or_below_its_use_is_found() {
     assert!(run(100, Some(0.99)).is_empty());
     only(&run(99, None), Kind::AboveCeiling);
     only(&run(110, Some(0.99)), Kind::BelowUse);
+}
+
+/// Messages that the provider never accepted, what it booked of them, and when the server was killed.
+fn never_accepted(
+    messages: &[Exported],
+    refused: &[Refused],
+    kills: &[u64],
+    (in_flight, unsent): (u64, bool),
+) -> (Differences, Traceless) {
+    let mut comparison = Comparison::new(vec![]).refused(refused.to_vec()).interrupted(Some(kills.to_vec()));
+    let fold = CampaignFold::new("camp", Policy::AtMostOnce, None).in_flight(in_flight).unsent(unsent);
+    let mut fold = fold.under_way(0, 1_000_000);
+    messages.iter().for_each(|m| comparison.message(&mut fold, m));
+    comparison.campaign(fold, said(messages));
+    let (differences, campaigns) = comparison.finish(true);
+    (differences, campaigns[0].traceless)
+}
+
+fn refused(n: u32, code: u32, why: Why) -> Refused {
+    Refused { correlation: format!("c{n}").into(), booked: Booked { code, http: 400, why } }
+}
+
+fn given_up(n: u32, shown: Shown, phase: Phase) -> Exported {
+    let mut message = Exported { shown, reached: 1, ..message(n, 0) };
+    message.attempts[0] = attempt(1, &format!("c{n}"), phase, "");
+    if phase == Phase::Failed {
+        message.attempts[0].failure = CODE.to_string();
+    }
+    message
+}
+
+#[test]
+fn what_was_given_up_without_a_refusal_is_dropped() {
+    let failed = [given_up(0, Shown::Failed, Phase::Failed)];
+    let sent_all = (64, false);
+    only(&never_accepted(&failed, &[], &[], sent_all).0, Kind::Dropped);
+    let booked = [refused(0, CODE, Why::Fault)];
+    let (found, _) = never_accepted(&failed, &booked, &[], sent_all);
+    assert!(found.is_empty(), "{found:?}");
+    // Another code than the one that was given.
+    only(&never_accepted(&failed, &[refused(0, 100, Why::Fault)], &[], sent_all).0, Kind::WrongFailure);
+    // A refusal of an attempt that is not of this message.
+    let (found, _) = never_accepted(&failed, &[refused(1, CODE, Why::Fault)], &[], sent_all);
+    assert_eq!((found.of(Kind::Dropped), found.of(Kind::Stranger)), (1, 1), "{found:?}");
+    // The provider found fault by itself: the request was built wrongly.
+    only(&never_accepted(&failed, &[refused(0, CODE, Why::Wrong)], &[], sent_all).0, Kind::Malformed);
+    for shown in [Shown::Cancelled, Shown::Expired, Shown::Pending] {
+        let unsent = [given_up(0, shown, Phase::Withdrawn)];
+        only(&never_accepted(&unsent, &[], &[], sent_all).0, Kind::Dropped);
+        let (found, _) = never_accepted(&unsent, &[], &[], (64, true));
+        assert!(found.is_empty(), "of a campaign that was cancelled: {found:?}");
+    }
+}
+
+#[test]
+fn doubts_without_a_trace_are_bounded_by_what_was_in_flight_at_kills() {
+    for (shown, phase) in [(Shown::Unconfirmed, Phase::Unconfirmed), (Shown::InDoubt, Phase::InDoubt)] {
+        let doubts: Vec<Exported> = (0..5).map(|n| given_up(n, shown, phase)).collect();
+        let (found, _) = never_accepted(&doubts, &[], &[], (64, false));
+        assert_eq!(found.of(Kind::Vanished), 5, "{found:?}");
+        let (found, sum) = never_accepted(&doubts, &[], &[2_000], (5, false));
+        assert!(found.is_empty(), "{found:?}");
+        assert_eq!((sum.unseen, sum.allowed, sum.beyond), (5, Some(5), 0));
+        let (found, sum) = never_accepted(&doubts, &[], &[2_000], (3, false));
+        assert_eq!((found.of(Kind::Vanished), sum.allowed, sum.beyond), (2, Some(3), 2));
+        let (found, _) = never_accepted(&doubts, &[], &[500], (64, false));
+        assert_eq!(found.of(Kind::Vanished), 5, "the kill was before they began: {found:?}");
+        // What the simulator did to them needs no kill.
+        let booked: Vec<Refused> = (0..5).map(|n| refused(n, 0, Why::Reset)).collect();
+        let (found, sum) = never_accepted(&doubts, &booked, &[], (64, false));
+        assert!(found.is_empty(), "{found:?}");
+        assert_eq!((sum.unanswered, sum.booked, sum.unseen), (5, 5, 0));
+    }
+}
+
+#[test]
+fn other_contents_and_other_records_than_imported_are_found() {
+    let run = |entry: Entry, message: Exported| {
+        let mut comparison = Comparison::new(vec![entry]);
+        let mut fold = CampaignFold::new("camp", Policy::AtMostOnce, Some(people::phones(BLOCK, 1)));
+        comparison.message(&mut fold, &message);
+        comparison.campaign(fold, said(&[message]));
+        comparison.finish(true).0
+    };
+    assert!(run(entry(0, SENT), message(0, SENT)).is_empty());
+    let [name, discount] = people::params(0);
+    let text = TEXT.replace("{{1}}", &name).replace("{{2}}", &discount);
+    let as_text = Entry { content: digest::body(digits(0), &text), ..entry(0, SENT) };
+    assert!(run(as_text, message(0, SENT)).is_empty(), "the same as a text message");
+    let of = |name: &str, values: [&str; 2]| digest::template(digits(0), name, TEMPLATE_LANGUAGE, values.into_iter());
+    for content in [
+        of(TEMPLATE, [&discount, &name]),
+        of("other", [&name, &discount]),
+        digest::template(digits(1), TEMPLATE, TEMPLATE_LANGUAGE, [name.as_str(), &discount].into_iter()),
+        digest::body(digits(0), "Hello"),
+    ] {
+        only(&run(Entry { content, ..entry(0, SENT) }, message(0, SENT)), Kind::WrongContent);
+    }
+    let swapped = Exported { parameters: vec![discount, name], ..message(0, SENT) };
+    only(&run(entry(0, SENT), swapped), Kind::WrongRecord);
+    let renamed = Exported { external_id: "somebody".to_owned(), ..message(0, SENT) };
+    only(&run(entry(0, SENT), renamed), Kind::WrongRecord);
+}
+
+#[test]
+fn failures_by_code_the_list_the_totals_and_the_watch_are_compared() {
+    let messages = [message(0, SENT), message(1, FAILED), message(2, FAILED)];
+    assert!(with(&messages, said(&messages)).is_empty());
+    let two = |first: &str| BTreeMap::from([(first.to_owned(), 1), (CODE.to_string(), 1)]);
+    let lie = |change: fn(&mut Said)| {
+        let mut said = said(&messages);
+        change(&mut said);
+        with(&messages, said)
+    };
+    only(&with(&messages, Said { failures: Some(two("1")), ..said(&messages) }), Kind::FailureDrift);
+    let summed = with(&messages, Said { failures: Some(two("other")), ..said(&messages) });
+    assert!(summed.is_empty(), "what is summed up is a sum: {summed:?}");
+    only(&lie(|said| said.failures = Some(BTreeMap::new())), Kind::FailureDrift);
+    only(&lie(|said| said.listed.as_mut().expect("there").accepted += 1), Kind::ListDrift);
+    only(&lie(|said| said.watched.as_mut().expect("there").0.reached[0] += 1), Kind::WatchDrift);
+    only(&lie(|said| said.watched.as_mut().expect("there").1.clear()), Kind::WatchDrift);
+    let mut totals = Comparison::new(vec![]);
+    totals.totals(&counts(&messages), &counts(&messages[..2]));
+    assert!(totals.finish(true).0.of(Kind::TotalsDrift) > 0);
+}
+
+#[test]
+fn a_wrong_failure_and_a_wrong_double_are_found() {
+    let mut said = message(0, FAILED);
+    said.attempts[0].failure = "100".to_owned();
+    only(&compare(vec![entry(0, FAILED)], &[said]), Kind::WrongFailure);
+    let said = Exported { double: true, ..message(0, SENT) };
+    only(&compare(vec![entry(0, SENT)], &[said]), Kind::WrongDouble);
+    let (entries, unmarked) = sent_twice(Phase::InDoubt);
+    let unmarked = Exported { double: false, ..unmarked };
+    only(&compare_under(Policy::AtLeastOnce, entries, &[unmarked]), Kind::WrongDouble);
 }

@@ -1,6 +1,6 @@
 //! Reading both sides: the server through gRPC, the simulator through its control API.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
@@ -12,12 +12,17 @@ use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 
-use super::compare::{CampaignFold, Comparison, Kind, Policy};
-use super::records::{Attempt, Counts, Entry, Exported, Phase, Shown};
+use super::audience::Audience;
+use super::compare::{CampaignFold, Comparison, Kind, Policy, Said};
+use super::doubts::Traceless;
+use super::records::{Counts, Entry, Refused};
 use super::report::Report;
+pub use super::server::{counts, exported};
+use super::server::{failures, nanos};
+use super::watch;
 use crate::grpc::Bearer;
 use crate::sim::rates::{LineRate, SECOND_NS};
-use crate::sim::records::{Record, Summary};
+use crate::sim::records::{Record, RefusedRecord, Summary};
 use crate::sim::stamp::Stamping;
 use crate::wire::client::{once, split_url};
 
@@ -41,8 +46,12 @@ pub struct Wanted {
     pub use_min: Option<f64>,
     /// Window of that use.
     pub window: Duration,
-    /// Recipients that a campaign must hold, exactly.
-    pub recipients: HashMap<String, Vec<String>>,
+    /// Recipients that a campaign must hold, exactly, each as it was imported.
+    pub recipients: HashMap<String, Audience>,
+    /// When the server was killed or stood still, ns since the epoch; without it what is in doubt without a trace is told, but not judged.
+    pub interruptions: Option<Vec<u64>>,
+    /// Most messages that may be in doubt without a trace at the provider, over all campaigns; for those who know it from elsewhere.
+    pub traceless_max: Option<u64>,
     /// Lines (identities at the provider) that others than the server sent over: their part of the ledger is left out.
     pub foreign_lines: Vec<String>,
 }
@@ -95,13 +104,18 @@ pub async fn check_heard(
         outstanding = quiet["outstanding"].as_u64().unwrap_or(0);
     }
     let entries = read_ledger(wanted, listener).await?;
-    let mut comparison = Comparison::new(entries);
+    let refused = read_refused(wanted).await?;
+    let mut comparison = Comparison::new(entries).refused(refused).interrupted(wanted.interruptions.clone());
     if outstanding > 0 {
         comparison.note(Kind::NotQuiet, format!("{outstanding} statuses are not acknowledged"));
     }
-    let campaigns = list_campaigns(channel.clone(), &wanted.campaigns).await?;
-    for campaign in &campaigns {
-        compare_campaign(channel.clone(), &mut comparison, campaign, wanted, listener).await?;
+    let listed = list_campaigns(channel.clone()).await?;
+    for campaign in chosen(channel.clone(), &listed, &wanted.campaigns).await? {
+        let list = listed.iter().find(|one| one.campaign_id == campaign.campaign_id);
+        compare_campaign(channel.clone(), &mut comparison, &campaign, list, wanted, listener).await?;
+    }
+    if !compare_totals(channel, &mut comparison, &listed).await? {
+        notes.push("campaigns moved while they were read: the tenant's totals are not compared".to_owned());
     }
     let target = format!("{}/rates?window_ms={}", wanted.control, wanted.window.as_millis().max(1));
     let mut rates: Rates = control_json("GET", &target, CALL).await?;
@@ -136,8 +150,18 @@ pub async fn check_heard(
         ledger.accepted -= ledger.by_line.remove(line).unwrap_or(0).min(ledger.accepted);
         ledger.refused.remove(line);
     }
-    let (differences, campaigns) = comparison.finish(wanted.strangers);
+    if ledger.refused_unkept > 0 {
+        notes.push(format!("{} refused requests are counted, but not booked one by one", ledger.refused_unkept));
+    }
+    let (mut differences, campaigns) = comparison.finish(wanted.strangers);
+    let mut traceless = Traceless { allowed: Some(0), ..Traceless::default() };
+    campaigns.iter().for_each(|campaign| traceless.add(&campaign.traceless));
+    if let Some(most) = wanted.traceless_max.filter(|most| traceless.unseen > *most) {
+        differences
+            .note(Kind::Vanished, || format!("{} in doubt without a trace, at most {most} expected", traceless.unseen));
+    }
     Ok(Report {
+        traceless,
         ok: differences.is_empty(),
         campaigns,
         ledger,
@@ -164,8 +188,13 @@ pub async fn control_json<T: for<'a> Deserialize<'a>>(
     serde_json::from_slice(&body).with_context(|| format!("{method} {url}"))
 }
 
-async fn read_ledger(wanted: &Wanted, listener: &mut impl Listener) -> anyhow::Result<Vec<Entry>> {
-    let address = split_url(&format!("{}/ledger/entries", wanted.control))?;
+/// Reads a list of the control API, one JSON object a line.
+async fn read_lines<T: for<'a> Deserialize<'a>>(
+    control: &str,
+    path: &str,
+    mut each: impl FnMut(T),
+) -> anyhow::Result<()> {
+    let address = split_url(&format!("{control}{path}"))?;
     let mut stream = tokio::net::TcpStream::connect(&address.authority)
         .await
         .with_context(|| format!("the simulator's control API at {}", address.authority))?;
@@ -173,36 +202,46 @@ async fn read_ledger(wanted: &Wanted, listener: &mut impl Listener) -> anyhow::R
     stream.write_all(request.as_bytes()).await?;
     let mut lines = BufReader::with_capacity(1 << 16, stream).lines();
     // The head ends with an empty line.
-    while lines.next_line().await?.context("the ledger ends in its head")?.trim() != "" {}
-    let mut entries = Vec::new();
+    let status = lines.next_line().await?.with_context(|| format!("{path} has no head"))?;
+    anyhow::ensure!(status.contains(" 200 "), "{path}: {status}");
+    while lines.next_line().await?.with_context(|| format!("{path} ends in its head"))?.trim() != "" {}
+    let mut number = 0;
     while let Some(line) = lines.next_line().await? {
-        let record: Record = serde_json::from_str(&line).with_context(|| format!("ledger line {}", entries.len()))?;
+        each(serde_json::from_str(&line).with_context(|| format!("{path}, line {number}"))?);
+        number += 1;
+    }
+    Ok(())
+}
+
+async fn read_ledger(wanted: &Wanted, listener: &mut impl Listener) -> anyhow::Result<Vec<Entry>> {
+    let mut entries = Vec::new();
+    let each = |record: Record| {
         if !wanted.foreign_lines.contains(&record.line) {
             listener.accepted(&record);
             entries.push(record.into());
         }
-    }
+    };
+    read_lines(&wanted.control, "/ledger/entries", each).await?;
     Ok(entries)
 }
 
-async fn list_campaigns(
-    channel: InterceptedService<Channel, Bearer>,
-    ids: &[String],
-) -> anyhow::Result<Vec<v1::Campaign>> {
-    let mut client = CampaignServiceClient::new(channel);
-    let mut all = Vec::new();
-    if !ids.is_empty() {
-        for id in ids {
-            let request = v1::GetCampaignRequest { campaign_id: id.clone() };
-            let answer = client.get_campaign(request).await.with_context(|| format!("campaign {id}"))?;
-            all.push(answer.into_inner().campaign.with_context(|| format!("campaign {id} is empty"))?);
+async fn read_refused(wanted: &Wanted) -> anyhow::Result<Vec<Refused>> {
+    let mut refused = Vec::new();
+    let each = |record: RefusedRecord| {
+        if !wanted.foreign_lines.contains(&record.line) {
+            refused.push(record.into());
         }
-        return Ok(all);
-    }
-    let mut page_token = String::new();
+    };
+    read_lines(&wanted.control, "/ledger/refused", each).await?;
+    Ok(refused)
+}
+
+async fn list_campaigns(channel: InterceptedService<Channel, Bearer>) -> anyhow::Result<Vec<v1::Campaign>> {
+    let mut client = CampaignServiceClient::new(channel);
+    let (mut all, mut page_token) = (Vec::new(), String::new());
     loop {
         let request = v1::ListCampaignsRequest { page_size: 1_000, page_token, filter: String::new() };
-        let answer = client.list_campaigns(request).await?.into_inner();
+        let answer = client.list_campaigns(request).await.context("list of campaigns")?.into_inner();
         all.extend(answer.campaigns);
         page_token = answer.next_page_token;
         if page_token.is_empty() {
@@ -211,22 +250,57 @@ async fn list_campaigns(
     }
 }
 
+/// The campaigns to compare: all that are listed, or those that are named, listed or not.
+async fn chosen(
+    channel: InterceptedService<Channel, Bearer>,
+    listed: &[v1::Campaign],
+    ids: &[String],
+) -> anyhow::Result<Vec<v1::Campaign>> {
+    if ids.is_empty() {
+        return Ok(listed.to_vec());
+    }
+    let mut client = CampaignServiceClient::new(channel);
+    let mut all = Vec::new();
+    for id in ids {
+        let request = v1::GetCampaignRequest { campaign_id: id.clone() };
+        let answer = client.get_campaign(request).await.with_context(|| format!("campaign {id}"))?;
+        all.push(answer.into_inner().campaign.with_context(|| format!("campaign {id} is empty"))?);
+    }
+    Ok(all)
+}
+
+fn tally(campaign: &v1::Campaign) -> Counts {
+    campaign.stats.as_ref().and_then(|stats| stats.tally.as_ref()).map(counts).unwrap_or_default()
+}
+
+/// The tenant's totals against the sum of the list; false when the list moved meanwhile, so that nothing can be said.
+async fn compare_totals(
+    channel: InterceptedService<Channel, Bearer>,
+    comparison: &mut Comparison,
+    before: &[v1::Campaign],
+) -> anyhow::Result<bool> {
+    let mut client = CampaignServiceClient::new(channel.clone());
+    let totals = client.get_tenant_totals(v1::GetTenantTotalsRequest {}).await.context("totals")?.into_inner();
+    let after = list_campaigns(channel).await?;
+    let sum = |all: &[v1::Campaign]| all.iter().map(tally).fold(Counts::default(), |sum, one| sum.plus(&one));
+    let (sum, later) = (sum(before), sum(&after));
+    if sum != later {
+        return Ok(false);
+    }
+    comparison.totals(&counts(&totals.tally.unwrap_or_default()), &sum);
+    Ok(true)
+}
+
 async fn compare_campaign(
     channel: InterceptedService<Channel, Bearer>,
     comparison: &mut Comparison,
     campaign: &v1::Campaign,
+    listed: Option<&v1::Campaign>,
     wanted: &Wanted,
     listener: &mut impl Listener,
 ) -> anyhow::Result<()> {
-    use v1::delivery_policy::Policy as Said;
     let id = &campaign.campaign_id;
-    let said = campaign.settings.as_ref().and_then(|s| s.delivery_policy.as_ref()?.policy.as_ref());
-    let policy = match said {
-        Some(Said::AtLeastOnce(_)) => Policy::AtLeastOnce,
-        Some(Said::AtMostOnce(_)) | None => Policy::AtMostOnce,
-    };
-    let recipients = wanted.recipients.get(id).map(Vec::as_slice);
-    let mut fold = CampaignFold::new(id, policy, recipients);
+    let mut fold = fold_of(campaign, wanted.recipients.get(id).copied());
     let mut messages = MessageServiceClient::new(channel.clone()).max_decoding_message_size(64 << 20);
     let request = v1::ExportMessagesRequest { campaign_id: id.clone(), ..v1::ExportMessagesRequest::default() };
     let mut stream = messages.export_messages(request).await.with_context(|| format!("export of {id}"))?.into_inner();
@@ -236,90 +310,48 @@ async fn compare_campaign(
             comparison.message(&mut fold, &exported(message));
         }
     }
-    let mut campaigns = CampaignServiceClient::new(channel);
+    let mut campaigns = CampaignServiceClient::new(channel.clone());
     let request = v1::RecountCampaignRequest { campaign_id: id.clone() };
     let recount = campaigns.recount_campaign(request).await.with_context(|| format!("recount of {id}"))?;
     let recount = recount.into_inner().recount.with_context(|| format!("recount of {id} is empty"))?;
     // Read after the export: what may have moved between both shows as a drift, so a check wants a quiet server.
     let request = v1::GetCampaignRequest { campaign_id: id.clone() };
     let now = campaigns.get_campaign(request).await?.into_inner().campaign.unwrap_or_default();
-    let tally = now.stats.and_then(|s| s.tally).unwrap_or_default();
     for difference in &recount.differences {
         comparison.note(
             Kind::RecountDrift,
             format!("{id}: {} was {}, is {}", difference.name, difference.before, difference.after),
         );
     }
-    comparison.campaign(fold, counts(&tally), counts(&recount.after.unwrap_or_default()));
+    let watched = watch::snapshot(channel, id).await?;
+    let said = Said {
+        tally: tally(&now),
+        recount: counts(&recount.after.unwrap_or_default()),
+        failures: now.stats.as_ref().map(|stats| failures(&stats.failures)),
+        // What is not in the list at all has no counts there.
+        listed: Some(listed.map(tally).unwrap_or_default()),
+        watched: Some(watched.said()),
+        audience: now.audience.as_ref().map(|audience| audience.count),
+    };
+    comparison.campaign(fold, said);
     Ok(())
 }
 
-/// A tally of the contract as plain counts.
-#[must_use]
-pub fn counts(tally: &v1::Tally) -> Counts {
-    let by_status: BTreeMap<i32, u64> = tally.by_status.iter().map(|c| (c.status, c.count)).collect();
-    let by_stage: BTreeMap<i32, u64> = tally.by_stage.iter().map(|c| (c.stage, c.count)).collect();
-    let status = |shown: Shown| by_status.get(&(status_of(shown) as i32)).copied().unwrap_or(0);
-    let stage = |stage: v1::Stage| by_stage.get(&(stage as i32)).copied().unwrap_or(0);
-    Counts {
-        total: tally.total,
-        shown: Shown::ALL.map(status),
-        reached: [stage(v1::Stage::Sent), stage(v1::Stage::Delivered), stage(v1::Stage::Read)],
-        accepted: tally.accepted,
-        conflicts: tally.conflicts,
-        doubles: tally.doubles,
-    }
-}
-
-fn status_of(shown: Shown) -> v1::MessageStatus {
-    match shown {
-        Shown::Pending => v1::MessageStatus::Pending,
-        Shown::Queued => v1::MessageStatus::Queued,
-        Shown::InDoubt => v1::MessageStatus::InDoubt,
-        Shown::Unconfirmed => v1::MessageStatus::Unconfirmed,
-        Shown::Sent => v1::MessageStatus::Sent,
-        Shown::Delivered => v1::MessageStatus::Delivered,
-        Shown::Read => v1::MessageStatus::Read,
-        Shown::Failed => v1::MessageStatus::Failed,
-        Shown::Cancelled => v1::MessageStatus::Cancelled,
-        Shown::Expired => v1::MessageStatus::Expired,
-        Shown::Unknown => v1::MessageStatus::Unspecified,
-    }
-}
-
-/// A message of the contract as a plain record.
-#[must_use]
-pub fn exported(message: v1::Message) -> Exported {
-    let shown = Shown::ALL.into_iter().find(|shown| status_of(*shown) == message.status()).unwrap_or(Shown::Unknown);
-    let reached = match message.stage_reached() {
-        v1::Stage::Queued => 2,
-        v1::Stage::Sent => 3,
-        v1::Stage::Delivered => 4,
-        v1::Stage::Read => 5,
-        v1::Stage::Pending | v1::Stage::Failed | v1::Stage::Unspecified => 1,
+/// A fold for this campaign, with all of its settings that matter.
+fn fold_of(campaign: &v1::Campaign, audience: Option<Audience>) -> CampaignFold {
+    use v1::delivery_policy::Policy as Said;
+    // The contract's default for `workers`.
+    const WORKERS: u32 = 256;
+    let settings = campaign.settings.as_ref();
+    let policy = match settings.and_then(|s| s.delivery_policy.as_ref()?.policy.as_ref()) {
+        Some(Said::AtLeastOnce(_)) => Policy::AtLeastOnce,
+        Some(Said::AtMostOnce(_)) | None => Policy::AtMostOnce,
     };
-    let attempt = |attempt: v1::Attempt| Attempt {
-        number: attempt.number,
-        phase: match attempt.phase() {
-            v1::AttemptPhase::Intent => Phase::Intent,
-            v1::AttemptPhase::Withdrawn => Phase::Withdrawn,
-            v1::AttemptPhase::Accepted => Phase::Accepted,
-            v1::AttemptPhase::Failed => Phase::Failed,
-            v1::AttemptPhase::InDoubt => Phase::InDoubt,
-            v1::AttemptPhase::Unconfirmed => Phase::Unconfirmed,
-            v1::AttemptPhase::Unspecified => Phase::Unknown,
-        },
-        accepted: attempt.accepted_time.is_some(),
-        correlation: attempt.correlation_id,
-        provider_id: attempt.provider_message_id,
-    };
-    Exported {
-        seq: message.seq,
-        address: message.address,
-        shown,
-        reached,
-        conflict: message.conflict,
-        double: message.double,
-        attempts: message.attempts.into_iter().map(attempt).collect(),
-    }
+    let workers = settings.and_then(|settings| settings.workers).unwrap_or(WORKERS);
+    let from = campaign.started_time.as_ref().map_or(0, nanos);
+    let to = campaign.ended_time.as_ref().map_or(u64::MAX, nanos);
+    CampaignFold::new(&campaign.campaign_id, policy, audience)
+        .in_flight(u64::from(workers))
+        .unsent(campaign.state() != v1::CampaignState::Completed)
+        .under_way(from, to)
 }

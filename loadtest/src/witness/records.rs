@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::sim::ledger::Answer;
-use crate::sim::records::Record;
+use crate::sim::ledger::{Answer, Why};
+use crate::sim::records::{Record, RefusedRecord};
+use crate::sim::text::e164;
 
 /// What a message shows, in the words of the contract.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -100,6 +101,10 @@ pub struct Attempt {
     pub accepted: bool,
     /// The provider's id, empty when not known.
     pub provider_id: String,
+    /// The code of its failure, empty when it did not fail.
+    pub failure: String,
+    /// When its intent became durable, ns since the epoch.
+    pub began_ns: u64,
 }
 
 /// One message as the server exports it.
@@ -109,6 +114,10 @@ pub struct Exported {
     pub seq: u32,
     /// Recipient, `+` and digits.
     pub address: String,
+    /// The customer's own id, empty when none was given.
+    pub external_id: String,
+    /// Its parameters.
+    pub parameters: Vec<String>,
     /// What it shows.
     pub shown: Shown,
     /// Highest stage: pending 1, queued 2, sent 3, delivered 4, read 5.
@@ -143,6 +152,18 @@ impl Counts {
     #[must_use]
     pub fn of(&self, shown: Shown) -> u64 {
         Shown::ALL.iter().position(|s| *s == shown).map_or(0, |place| self.shown[place])
+    }
+
+    /// Both together.
+    #[must_use]
+    pub fn plus(mut self, other: &Self) -> Self {
+        self.total += other.total;
+        self.shown.iter_mut().zip(other.shown).for_each(|(sum, one)| *sum += one);
+        self.reached.iter_mut().zip(other.reached).for_each(|(sum, one)| *sum += one);
+        self.accepted += other.accepted;
+        self.conflicts += other.conflicts;
+        self.doubles += other.doubles;
+        self
     }
 
     /// Adds one message.
@@ -183,8 +204,12 @@ pub struct Entry {
     pub correlation: Box<str>,
     /// The provider's id.
     pub id: Box<str>,
-    /// Recipient, `+` and digits.
-    pub to: Box<str>,
+    /// The recipient's digits.
+    pub to: u64,
+    /// Digest of recipient, template and parameters.
+    pub content: u64,
+    /// The failure code that a `failed` carries.
+    pub code: u32,
     /// How it was answered.
     pub answer: Answer,
     /// Statuses posted, as bits: sent 1, delivered 2, read 4, failed 8.
@@ -198,11 +223,46 @@ impl From<Record> for Entry {
         Self {
             correlation: record.correlation.into(),
             id: record.id.into(),
-            to: record.to.into(),
+            to: e164(&record.to).unwrap_or(0),
+            content: record.content,
+            code: record.code,
             answer: record.answer,
             tried: record.tried,
             acked: record.acked,
         }
+    }
+}
+
+/// What the provider said to a request that it did not accept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Booked {
+    /// Its code, 0 when nothing was answered.
+    pub code: u32,
+    /// HTTP status, 0 when nothing was answered.
+    pub http: u16,
+    /// Why.
+    pub why: Why,
+}
+
+impl std::fmt::Display for Booked {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "HTTP {} code {}, {:?}", self.http, self.code, self.why)
+    }
+}
+
+/// One request of the simulator's books that was not accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// Its correlation id as far as it could be read, else empty.
+    pub correlation: Box<str>,
+    /// What was said to it.
+    pub booked: Booked,
+}
+
+impl From<RefusedRecord> for Refused {
+    fn from(record: RefusedRecord) -> Self {
+        let RefusedRecord { code, http, why, .. } = record;
+        Self { correlation: record.correlation.into(), booked: Booked { code, http, why } }
     }
 }
 

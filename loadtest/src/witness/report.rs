@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use super::compare::{CampaignReport, Differences, Kind};
+use super::doubts::Traceless;
 use super::records::Shown;
 use crate::sim::rates::{LineRate, SECOND_NS};
 use crate::sim::records::Summary;
@@ -17,6 +18,8 @@ pub struct Report {
     pub ok: bool,
     /// The campaigns from both sides.
     pub campaigns: Vec<CampaignReport>,
+    /// In doubt without a trace at the provider, over all campaigns.
+    pub traceless: Traceless,
     /// The simulator's totals.
     pub ledger: Summary,
     /// The rates of all lines with traffic.
@@ -57,6 +60,11 @@ impl Report {
                 let line = if line.is_empty() { "(no line)" } else { line };
                 let _ = writeln!(out, "  {line:<34} {}", codes.join(", "));
             }
+        }
+        if self.traceless.unanswered > 0 {
+            let bound =
+                self.traceless.allowed.map_or_else(String::new, |most| format!(", which explain {most} at most"));
+            let _ = writeln!(out, "\nWithout a trace: {}{bound}.", self.traceless.words());
         }
         for note in &self.notes {
             let _ = writeln!(out, "\nNote: {note}");

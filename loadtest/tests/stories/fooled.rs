@@ -42,6 +42,12 @@ enum Lie {
     None,
     /// One request is answered as accepted and goes nowhere.
     Drop,
+    /// One request is answered as undeliverable and goes nowhere.
+    Refuse,
+    /// The connection of one request is closed, and the request goes nowhere.
+    Close,
+    /// The two parameters of one request change places.
+    Swap,
     /// One request goes out twice.
     Double,
     /// What comes in the first four seconds goes out in one moment.
@@ -91,7 +97,7 @@ async fn relay(
             }
             continue;
         };
-        let raw = buffer[..request.consumed].to_vec();
+        let mut raw = buffer[..request.consumed].to_vec();
         let consumed = request.consumed;
         // Of statuses the highest is forgotten: a lower one would be made up for by those above it.
         let told = lie != Lie::Forget || raw.windows(READ.len()).any(|part| part == READ);
@@ -102,8 +108,17 @@ async fn relay(
                 let body = r#"{"messaging_product":"whatsapp","messages":[{"id":"wamid.neverSent"}]}"#;
                 write_response(&mut out, 200, "application/json", body.as_bytes(), false);
             }
+            Lie::Refuse if victim => {
+                let body =
+                    r#"{"error":{"message":"(#131026) Message undeliverable","type":"OAuthException","code":131026}}"#;
+                write_response(&mut out, 400, "application/json", body.as_bytes(), false);
+            }
+            Lie::Close if victim => return,
             Lie::Forget if victim => write_response(&mut out, 200, "text/plain", b"", false),
             _ => {
+                if lie == Lie::Swap && victim {
+                    raw = swapped(&raw);
+                }
                 if lie == Lie::Overshoot {
                     let release = *first.lock().get_or_insert_with(Instant::now) + HELD;
                     tokio::time::sleep_until(release).await;
@@ -129,6 +144,17 @@ async fn relay(
     }
 }
 
+/// A request with its two parameters in each other's place.
+fn swapped(raw: &[u8]) -> Vec<u8> {
+    const MARK: &str = r#""text":""#;
+    let text = std::str::from_utf8(raw).expect("a request of ASCII");
+    let parts: Vec<&str> = text.split(MARK).collect();
+    let [head, first, second] = parts[..] else { panic!("not two parameters: {text}") };
+    let ((one, after_one), (two, after_two)) =
+        (first.split_once('"').expect("a value"), second.split_once('"').expect("a value"));
+    format!("{head}{MARK}{two}\"{after_one}{MARK}{one}\"{after_two}").into_bytes()
+}
+
 /// A whole run with this lie; what the witness finds, and the verdict.
 async fn lied_to(lie: Lie) -> (BTreeMap<Kind, u64>, Verdict) {
     let (out, back) = match lie {
@@ -146,6 +172,7 @@ async fn lied_to(lie: Lie) -> (BTreeMap<Kind, u64>, Verdict) {
         lines: Lines { meta: vec![if lie == Lie::Overshoot { LOW_CEILING } else { CEILING }], sms: vec![] },
         plan,
         seed: 77,
+        extra: crate::QUICK.to_owned(),
         provider_url: Some(out.url.clone()),
         ..WorldPlan::default()
     })
@@ -194,6 +221,27 @@ async fn what_is_dropped_is_found() {
     let (found, verdict) = lied_to(Lie::Drop).await;
     assert_eq!(verdict, Verdict::Failed, "{found:?}");
     assert!(found.contains_key(&Kind::Lost), "{found:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_dropped_as_undeliverable_is_found() {
+    let (found, verdict) = lied_to(Lie::Refuse).await;
+    assert_eq!(verdict, Verdict::Failed, "{found:?}");
+    assert_eq!(found.get(&Kind::Dropped), Some(&1), "{found:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_dropped_and_left_in_doubt_is_found() {
+    let (found, verdict) = lied_to(Lie::Close).await;
+    assert_eq!(verdict, Verdict::Failed, "{found:?}");
+    assert_eq!(found.get(&Kind::Vanished), Some(&1), "{found:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn parameters_in_each_others_place_are_found() {
+    let (found, verdict) = lied_to(Lie::Swap).await;
+    assert_eq!(verdict, Verdict::Failed, "{found:?}");
+    assert_eq!(found.get(&Kind::WrongContent), Some(&1), "{found:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

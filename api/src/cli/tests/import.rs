@@ -131,8 +131,7 @@ async fn another_file_under_the_same_name_is_found() {
     assert_eq!(run(&fake, ["import", "spring", &name]).await.exit, Exit::Ok);
     // In the first chunk, in one between, and in the last.
     for changed in [7, 3_007, 4_999] {
-        let (_other, other, _) =
-            file(rows(5_000).replace(&format!("name {changed}\n"), "name seven\n").as_bytes());
+        let (_other, other, _) = file(rows(5_000).replace(&format!("name {changed}\n"), "name seven\n").as_bytes());
         let ran = run(&fake, ["import", "spring", &other]).await;
         assert_eq!(ran.exit, Exit::Refused, "row {changed}: {}", ran.out);
         assert!(ran.err.contains("made from another file") && ran.err.contains("--import-id"), "{}", ran.err);

@@ -147,6 +147,10 @@ struct CheckArgs {
     /// That window, seconds.
     #[arg(long, default_value_t = 10)]
     window: u64,
+    /// Most messages in doubt or unconfirmed that the simulator never saw: what was in flight when you killed the server, 0 when you did
+    /// not. Without it they are told, but are no difference.
+    #[arg(long, value_name = "NUMBER")]
+    traceless_max: Option<u64>,
     /// Prints JSON.
     #[arg(long)]
     json: bool,
@@ -300,8 +304,8 @@ async fn run_check(args: CheckArgs) -> anyhow::Result<bool> {
         ceilings,
         use_min: args.use_min,
         window: Duration::from_secs(args.window),
-        recipients: HashMap::new(),
-        foreign_lines: Vec::new(),
+        traceless_max: args.traceless_max,
+        ..Wanted::default()
     };
     let report = check(channel, &wanted).await?;
     if args.json {
