@@ -81,8 +81,7 @@ fn traces(evidence: &Evidence<'_>) -> Condition {
     let (check, traceless) = (evidence.check, evidence.check.traceless);
     let holds = check.differences.of(Kind::Vanished) == 0 && traceless.beyond == 0;
     Condition {
-        what: "what is in doubt for good and was never seen by the provider was in flight at a kill or freeze"
-            .to_owned(),
+        what: "in doubt for good and never seen by the provider".to_owned(),
         bound: traceless.allowed.map_or_else(String::new, |most| format!("≤ {most}")),
         found: traceless.words(),
         verdict: if holds { Verdict::Passed } else { Verdict::Failed },

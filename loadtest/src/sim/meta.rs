@@ -13,6 +13,9 @@ use super::digest;
 use super::plan::Dice;
 use super::text::{e164, good_parameter};
 
+/// Most buttons of a template.
+const BUTTONS_MAX: u8 = 10;
+
 /// A refusal in the shape of a Graph error.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
@@ -228,10 +231,10 @@ pub fn correlation_of(body: &[u8]) -> String {
 
 /// What a checked template message says. Components in the order header, body, buttons by index, however they were sent.
 fn digest_of(recipient: u64, sent: &Template<'_>) -> u64 {
-    let of = |kind: &str| sent.components.iter().filter(move |c| c.kind.eq_ignore_ascii_case(kind)).collect::<Vec<_>>();
-    let (header, body, mut buttons) = (of("header"), of("body"), of("button"));
-    buttons.sort_by_key(|button| button.index.map(|raw| raw.get().trim_matches('"').parse::<u8>().unwrap_or(u8::MAX)));
-    let parameters = header.into_iter().chain(body).chain(buttons).flat_map(|component| &component.parameters);
+    let of = |kind: &'static str| sent.components.iter().filter(move |c| c.kind.eq_ignore_ascii_case(kind));
+    let index = |button: &Component<'_>| button.index.and_then(|raw| raw.get().trim_matches('"').parse::<u8>().ok());
+    let buttons = (0..BUTTONS_MAX).flat_map(|place| of("button").filter(move |button| index(button) == Some(place)));
+    let parameters = of("header").chain(of("body")).chain(buttons).flat_map(|component| &component.parameters);
     digest::template(recipient, &sent.name, &sent.language.code, parameters.map(Parameter::value))
 }
 

@@ -40,19 +40,16 @@ impl Traceless {
         self.beyond += other.beyond;
     }
 
-    /// In words.
+    /// In words: the number that the bound is about first.
     #[must_use]
     pub fn words(&self) -> String {
-        let Self { unanswered, booked, unseen, interruptions, beyond, .. } = self;
-        let unseen = match (self.allowed, beyond) {
-            (Some(_), 0) => format!("{unseen} never seen by it"),
-            (Some(_), _) => format!("{unseen} never seen by it, {beyond} of them without a reason"),
-            (None, _) => format!("{unseen} never seen by it (kills of this server are not known here)"),
+        let Self { booked, unseen, interruptions, beyond, .. } = self;
+        let judged = match (self.allowed, beyond) {
+            (None, _) => "kills of this server are not known here".to_owned(),
+            (Some(_), 0) => format!("{interruptions} kills and freezes"),
+            (Some(_), _) => format!("{beyond} of them without a reason, {interruptions} kills and freezes"),
         };
-        format!(
-            "{unanswered} in doubt or unconfirmed that the provider did not accept: {booked} that it reset, refused or left hanging, \
-             {unseen}; {interruptions} kills and freezes"
-        )
+        format!("{unseen} ({judged}; {booked} more were reset, refused or left hanging by it)")
     }
 }
 

@@ -1,6 +1,6 @@
 //! What is wrong with one message, given what the provider's books say of it. Plain functions.
 
-use super::compare::Policy;
+use super::fold::Policy;
 use super::kinds::Kind;
 use super::records::{Attempt, Booked, DELIVERED, Entry, Exported, FAILED, Phase, READ, SENT, Shown, join, stage};
 use crate::sim::ledger::Answer;

@@ -5,6 +5,7 @@
 //! records   what they say, as plain data
 //! audience  who was imported, and what each is to get
 //! compare   the pure comparison, one message at a time (judge: what is wrong with one; doubts: what may be in doubt for good)
+//! fold      one campaign while it is compared
 //! kinds     what can differ
 //! report    the result for people and for programs
 //! ```
@@ -13,6 +14,7 @@ pub mod audience;
 pub mod compare;
 pub mod doubts;
 pub mod fetch;
+pub mod fold;
 pub mod judge;
 pub mod kinds;
 pub mod records;

@@ -62,9 +62,10 @@ impl Report {
             }
         }
         if self.traceless.unanswered > 0 {
+            let words = self.traceless.words();
             let bound =
-                self.traceless.allowed.map_or_else(String::new, |most| format!(", which explain {most} at most"));
-            let _ = writeln!(out, "\nWithout a trace: {}{bound}.", self.traceless.words());
+                self.traceless.allowed.map_or_else(String::new, |most| format!(", {most} at most are explained"));
+            let _ = writeln!(out, "\nIn doubt for good and never seen by the provider: {words}{bound}.");
         }
         for note in &self.notes {
             let _ = writeln!(out, "\nNote: {note}");
