@@ -77,13 +77,19 @@ fn conditions(out: &mut String, report: &RunReport) {
             || escaped(&one.what),
             |kind| format!("{} <span class=\"unit\">{}</span>", escaped(&one.what), escaped(kind.what)),
         );
-        let (bound, found) = if sentence {
-            (String::new(), String::new())
-        } else {
-            (escaped(&one.bound), format!("{} <span class=\"unit\">{}</span>", escaped(&one.found), escaped(unit)))
+        // Words need room: only a number stands beside its bound, what explains it below the condition.
+        let (value, words) = match one.found.split_once(' ') {
+            _ if sentence => ("", one.found.as_str()),
+            Some((value, words)) if value.parse::<f64>().is_ok() => (value, words),
+            _ => (one.found.as_str(), ""),
         };
-        let words =
-            if sentence { format!("<br><span class=\"soft\">{}</span>", escaped(&one.found)) } else { String::new() };
+        let found = format!("{} <span class=\"unit\">{}</span>", escaped(value), escaped(unit));
+        let bound = escaped(&one.bound);
+        let words = if words.is_empty() {
+            String::new()
+        } else {
+            format!("<br><span class=\"soft\">{}</span>", escaped(words))
+        };
         let _ = write!(
             out,
             "<tr><td>{what}{words}</td><td class=\"n\">{bound}</td><td class=\"n\">{found}</td><td class=\"v {}\">{}</td></tr>",
@@ -212,9 +218,11 @@ fn facts(out: &mut String, report: &RunReport) {
         let value = if value.is_empty() { "unknown".to_owned() } else { value };
         let _ = write!(out, "<dt>{name}</dt><dd>{}</dd>", escaped(&value));
     }
+    // What differs is what one looks for in a run that failed.
+    let open = if report.check.contains("DIFFERENCES") { " open" } else { "" };
     let _ = write!(
         out,
-        "</dl><h2>The witness's check</h2><details><summary>tally, recount, messages and the simulator's ledger, campaign by campaign</summary><pre>{}</pre></details>\
+        "</dl><h2>The witness's check</h2><details{open}><summary>tally, recount, messages and the simulator's ledger, campaign by campaign</summary><pre>{}</pre></details>\
          <h2>The scenario</h2><pre>{}</pre>",
         escaped(report.check.trim()),
         escaped(report.scenario_text.trim())
