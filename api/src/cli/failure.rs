@@ -2,10 +2,11 @@
 
 use std::io::Write;
 
-use super::output::shown;
 use serde::Serialize;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
+
+use super::output::shown;
 
 /// The exit codes, as `sluice --help` documents them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -313,33 +314,21 @@ mod tests {
     }
 
     #[test]
+    fn a_single_violation_is_said_once() {
+        use tonic_types::StatusExt;
+        let mut details = ErrorDetails::new();
+        details.add_bad_request_violation("name", "is empty\x1b");
+        let status = Status::with_error_details(Code::InvalidArgument, "name: is empty\x1b", details);
+        let mut text = Vec::new();
+        Failure::from(status).print(&mut text, false);
+        assert_eq!(String::from_utf8(text).expect("text"), "error: name: is empty\\u{1b}\n");
+    }
+
+    #[test]
     fn closed_pipes_are_no_failure() {
         let broken = || std::io::Error::from(std::io::ErrorKind::BrokenPipe);
         assert_eq!(Failure::from(broken()).exit, Exit::Ok);
         assert_eq!(Failure::from(anyhow::Error::from(broken())).exit, Exit::Ok);
-        #[test]
-        fn a_single_violation_is_said_once() {
-            use tonic_types::StatusExt;
-            let mut details = ErrorDetails::new();
-            details.add_bad_request_violation("name", "is empty\x1b");
-            let status = Status::with_error_details(Code::InvalidArgument, "name: is empty\x1b", details);
-            let mut text = Vec::new();
-            Failure::from(status).print(&mut text, false);
-            assert_eq!(String::from_utf8(text).expect("text"), "error: name: is empty\\u{1b}\n");
-        }
-
-        #[test]
-        fn who_waits_no_longer_hears_that_it_goes_on() {
-            for code in [Code::DeadlineExceeded, Code::Cancelled] {
-                let failure = Failure::from(Status::new(code, "Timeout expired"));
-                assert_eq!(failure.exit, Exit::Unavailable);
-                assert!(
-                    failure.hints.iter().any(|hint| hint.contains("goes on") && hint.contains("--timeout")),
-                    "{code:?}"
-                );
-            }
-        }
-
         assert_eq!(Failure::from(anyhow::Error::from(serde_json::Error::io(broken()))).exit, Exit::Ok);
         assert_eq!(Failure::from(anyhow::anyhow!("no")).exit, Exit::Failed);
     }

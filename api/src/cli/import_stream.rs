@@ -271,11 +271,13 @@ impl Sending<'_> {
 
     /// A stream that ended with an error, which for a chunk that was sent to be compared means: another file.
     fn refused(&self, status: Status) -> Broken {
-        let comparing = self.window.front().is_some_and(|chunk| chunk.check);
-        if comparing && status.code() == Code::FailedPrecondition {
+        let compared = self.window.front().filter(|chunk| chunk.check);
+        if let (Some(chunk), Code::FailedPrecondition) = (compared, status.code()) {
             let what = format!(
-                "import {} was made from another file, or from this file before it was changed",
-                self.plan.import_id
+                "import {} was made from another file, or from this file before it was changed (the first difference is in rows {} to {})",
+                self.plan.import_id,
+                chunk.chunk.row_offset + 1,
+                chunk.end()
             );
             return Failure::from(status)
                 .context(what)

@@ -296,6 +296,33 @@ fn accounts_are_checked() {
 }
 
 #[test]
+fn tenants_of_accounts_are_such_as_tokens_carry() {
+    let report = problems(&format!(
+        "{AUTH}[accounts.main]\nprovider = \"meta\"\ntenants = [\"acme\", \"\", \"A B\", \"*x\", \"*\"]\n"
+    ));
+    let wrong: Vec<&String> = report.iter().filter(|line| line.contains("accounts.main.tenants")).collect();
+    assert_eq!(wrong.len(), 3, "{report:#?}");
+    for (line, name) in wrong.iter().zip(["\"\"", "\"A B\"", "\"*x\""]) {
+        assert!(line.starts_with(&format!("line 7: accounts.main.tenants: {name} can be no tenant")), "{line}");
+    }
+}
+
+/// A token or a key file, named by mistake.
+#[test]
+fn a_file_that_is_something_else_is_not_repeated_on_the_screen() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("sluice.toml");
+    let secret = "s".repeat(500);
+    std::fs::write(&file, format!("{secret} = 1\n").repeat(1) + &format!("x{secret}\n").repeat(4_000))
+        .expect("it is writable");
+    let report = check_with(&file, &environment(&[]));
+    assert!(report.config.is_none() && report.problems.len() > 1_000);
+    let shown = report.to_string();
+    assert!(shown.lines().count() < 60 && shown.contains(" more: is this the right file?"), "{shown}");
+    assert!(!shown.contains(&"s".repeat(50)), "{shown}");
+}
+
+#[test]
 fn a_report_says_how_many_and_a_missing_file_is_one() {
     let report = check_with(Path::new("/nowhere/sluice.toml"), &environment(&[]));
     assert!(report.config.is_none());
@@ -322,30 +349,4 @@ fn a_node_among_others_needs_a_secret_that_is_long_enough() {
     assert_eq!(with("x".repeat(32)), [""; 0]);
     let found = problems(&format!("{AUTH}[nodes]\nlisten = \"here\"\nca_file = \"/nowhere.pem\"\n"));
     assert!(found.len() == 2 && found.iter().any(|p| p.contains("nodes.ca_file")), "{found:#?}");
-}
-#[test]
-fn tenants_of_accounts_are_such_as_tokens_carry() {
-    let report = problems(&format!(
-        "{AUTH}[accounts.main]\nprovider = \"meta\"\ntenants = [\"acme\", \"\", \"A B\", \"*x\", \"*\"]\n"
-    ));
-    let wrong: Vec<&String> = report.iter().filter(|line| line.contains("accounts.main.tenants")).collect();
-    assert_eq!(wrong.len(), 3, "{report:#?}");
-    for (line, name) in wrong.iter().zip(["\"\"", "\"A B\"", "\"*x\""]) {
-        assert!(line.starts_with(&format!("line 7: accounts.main.tenants: {name} can be no tenant")), "{line}");
-    }
-}
-
-/// A token or a key file, named by mistake.
-#[test]
-fn a_file_that_is_something_else_is_not_repeated_on_the_screen() {
-    let directory = tempfile::tempdir().expect("a directory");
-    let file = directory.path().join("sluice.toml");
-    let secret = "s".repeat(500);
-    std::fs::write(&file, format!("{secret} = 1\n").repeat(1) + &format!("x{secret}\n").repeat(4_000))
-        .expect("it is writable");
-    let report = check_with(&file, &environment(&[]));
-    assert!(report.config.is_none() && report.problems.len() > 1_000);
-    let shown = report.to_string();
-    assert!(shown.lines().count() < 60 && shown.contains(" more: is this the right file?"), "{shown}");
-    assert!(!shown.contains(&"s".repeat(50)), "{shown}");
 }

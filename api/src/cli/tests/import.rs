@@ -130,11 +130,12 @@ async fn another_file_under_the_same_name_is_found() {
     let (_folder, name, _) = file(rows(5_000).as_bytes());
     assert_eq!(run(&fake, ["import", "spring", &name]).await.exit, Exit::Ok);
     // In the first chunk, in one between, and in the last.
-    for changed in [7, 3_007, 4_999] {
+    for (changed, rows_of_it) in [(7, "rows 1 to 2000"), (3_007, "rows 2001 to 4000"), (4_999, "rows 4001 to 5000")] {
         let (_other, other, _) = file(rows(5_000).replace(&format!("name {changed}\n"), "name seven\n").as_bytes());
         let ran = run(&fake, ["import", "spring", &other]).await;
         assert_eq!(ran.exit, Exit::Refused, "row {changed}: {}", ran.out);
         assert!(ran.err.contains("made from another file") && ran.err.contains("--import-id"), "{}", ran.err);
+        assert!(ran.err.contains(rows_of_it), "{}", ran.err);
         let ran = run(&fake, ["import", "spring", &other, "--no-compare"]).await;
         assert_eq!(ran.exit, Exit::Ok, "{}", ran.err);
     }
