@@ -193,7 +193,7 @@ fn other_nodes(config: &Config, engine: &Engine) -> anyhow::Result<Option<Arc<No
     };
     let limits = nodes::Limits {
         message_bytes_max: config.grpc.message_bytes_max,
-        request_timeout: config.grpc.request_timeout,
+        call_times: config.grpc.call_times(),
         idle: config.grpc.import_idle,
         streams_max: inside.streams_max,
     };

@@ -195,6 +195,11 @@ impl From<Status> for Failure {
             Code::Unauthenticated => {
                 failure.hint("put a token into the environment variable SLUICE_TOKEN, or name a file with --token-file")
             }
+            // The first is the server's word, the second our own clock's.
+            Code::DeadlineExceeded | Code::Cancelled => failure.hint(
+                "what the server began it goes on with: look at it before you repeat the command. --timeout TIME waits longer, as far as \
+                 request_timeout_ms and long_request_timeout_ms of the server go",
+            ),
             Code::Aborted => failure.hint("it changed in the meantime: look at it again and repeat with its new etag"),
             _ => failure,
         }
@@ -322,6 +327,18 @@ mod tests {
         let mut text = Vec::new();
         Failure::from(status).print(&mut text, false);
         assert_eq!(String::from_utf8(text).expect("text"), "error: name: is empty\\u{1b}\n");
+    }
+
+    #[test]
+    fn who_waits_no_longer_hears_that_it_goes_on() {
+        for code in [Code::DeadlineExceeded, Code::Cancelled] {
+            let failure = Failure::from(Status::new(code, "Timeout expired"));
+            assert_eq!(failure.exit, Exit::Unavailable);
+            assert!(
+                failure.hints.iter().any(|hint| hint.contains("goes on") && hint.contains("--timeout")),
+                "{code:?}"
+            );
+        }
     }
 
     #[test]

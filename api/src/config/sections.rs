@@ -11,6 +11,7 @@ use sluice_engine::domain::line::bounds;
 
 use super::reader::Section;
 use super::report::Kind;
+use crate::grpc::CallTimes;
 use crate::{telemetry, tls};
 
 const MIB: usize = 1024 * 1024;
@@ -126,13 +127,15 @@ pub struct Grpc {
     pub import_idle: Duration,
     /// Longest that a call with one answer may take.
     pub request_timeout: Duration,
+    /// Longest that a call may take that works through a whole campaign or ledger.
+    pub long_request_timeout: Duration,
     /// How often a silent connection is asked whether it still lives.
     pub keepalive_interval: Duration,
 }
 
 impl Grpc {
     pub(super) fn read(s: &mut Section<'_, '_>) -> Self {
-        Self {
+        let this = Self {
             message_bytes_max: s.count("message_bytes_max", 4 * MIB, 64 * 1024..=64 * MIB),
             connections_max: s.count("connections_max", 1_024, 1..=65_536),
             connection_streams_max: s.count("connection_streams_max", 128, 1..=65_536),
@@ -142,8 +145,19 @@ impl Grpc {
             exports_max: s.count("exports_max", 32, 1..=1_024),
             import_idle: s.seconds("import_idle_s", 120, 1..=3_600),
             request_timeout: s.milliseconds("request_timeout_ms", 30_000, 100..=600_000),
+            long_request_timeout: s.milliseconds("long_request_timeout_ms", 900_000, 100..=7_200_000),
             keepalive_interval: s.milliseconds("keepalive_interval_ms", 30_000, 1_000..=600_000),
+        };
+        if this.long_request_timeout < this.request_timeout {
+            let least = "must be at least request_timeout_ms: it is for the calls that take longer";
+            s.problem("long_request_timeout_ms", Kind::Value, least, None);
         }
+        this
+    }
+
+    /// The longest times of calls.
+    pub(crate) fn call_times(&self) -> CallTimes {
+        CallTimes { ordinary: self.request_timeout, long: self.long_request_timeout }
     }
 }
 

@@ -22,7 +22,7 @@ impl Front {
         selection: impl FnOnce(Q) -> Option<v1::CampaignSelection>,
         asked: BatchMove,
     ) -> Result<Vec<v1::CampaignOutcome>, Status> {
-        let until = self.deadline(&request);
+        let until = self.deadline(&request, path(asked));
         let nodes = self.nodes.clone();
         let work = move |control: Control, caller: Principal, chosen| async move {
             let chosen = convert::selection(chosen)?;
@@ -46,14 +46,14 @@ impl Front {
         };
         let Some(nodes) = &self.nodes else { return Ok(here().await?.recount) };
         let request = v1::RecountCampaignRequest { campaign_id: id.clone() };
-        let until = Instant::now() + nodes.request_timeout();
         let path = "/sluice.v1.CampaignService/RecountCampaign";
+        let until = Instant::now() + nodes.call_time(path);
         Ok(nodes.at_owner(path, caller, until, &request, here).await?.recount)
     }
 
     /// When the caller of a call with one answer no longer waits, as far as other nodes need to know.
-    fn deadline<Q>(&self, request: &Request<Q>) -> Instant {
-        let most = self.nodes.as_ref().map(|nodes| nodes.request_timeout()).unwrap_or_default();
+    fn deadline<Q>(&self, request: &Request<Q>, path: &str) -> Instant {
+        let most = self.nodes.as_ref().map(|nodes| nodes.call_time(path)).unwrap_or_default();
         let told = nodes::deadline(request.metadata());
         Instant::now() + told.map_or(most, |told| told.min(most))
     }

@@ -7,6 +7,7 @@ mod admin;
 mod admission;
 mod campaigns;
 mod convert;
+mod deadline;
 mod imports;
 mod incoming;
 mod lines;
@@ -21,6 +22,7 @@ mod traced;
 pub(crate) mod tests;
 
 pub(crate) use admission::is_stream;
+pub use deadline::CallTimes;
 pub use server::{GrpcLimits, GrpcParts, GrpcServer, ServerInfo, tls_config};
 pub use traced::CallTraces;
 

@@ -21,6 +21,7 @@ use tonic::transport::{Identity, Server, ServerTlsConfig};
 
 use super::admission::AdmissionLayer;
 use super::incoming::incoming;
+use super::deadline::{CallTimes, DeadlineLayer};
 use super::traced::{CallTraces, TraceLayer};
 use super::{Front, Streams, admin::Admin};
 use crate::auth::Verifier;
@@ -41,8 +42,8 @@ pub struct GrpcLimits {
     pub requests_max: usize,
     /// Open watches.
     pub watches_max: usize,
-    /// Longest time that a call with one answer may take. What it began is finished all the same.
-    pub request_timeout: Duration,
+    /// Longest times that calls with one answer may take. What they began is finished all the same.
+    pub call_times: CallTimes,
     /// How often a silent connection is asked whether it still lives.
     pub keepalive_interval: Duration,
     /// Open imports; each holds a few chunks in memory.
@@ -61,7 +62,7 @@ impl From<&Grpc> for GrpcLimits {
             connection_streams_max: config.connection_streams_max,
             requests_max: config.requests_max,
             watches_max: config.watches_max,
-            request_timeout: config.request_timeout,
+            call_times: config.call_times(),
             keepalive_interval: config.keepalive_interval,
             imports_max: config.imports_max,
             exports_max: config.exports_max,
@@ -161,6 +162,7 @@ impl GrpcServer {
         };
         self.transport(self.tls.clone(), self.limits.connection_streams_max)?
             .layer(AdmissionLayer::new(self.limits.requests_max))
+            .layer(DeadlineLayer(self.limits.call_times))
             .layer(AuthLayer::new(Arc::clone(&self.verifier), self.clock.clone()))
             .layer(TraceLayer(self.traces.clone()))
             .layer(OwnerLayer::new(self.front.nodes.clone()))
@@ -191,6 +193,7 @@ impl GrpcServer {
             .initial_stream_window_size(nodes::STREAM_WINDOW)
             .initial_connection_window_size(nodes::CONNECTION_WINDOW)
             .layer(AdmissionLayer::inside(self.limits.requests_max))
+            .layer(DeadlineLayer(self.limits.call_times))
             .layer(InsideLayer::new(others))
             .add_routes(routes)
             .serve_with_incoming_shutdown(
@@ -203,7 +206,8 @@ impl GrpcServer {
     fn transport(&self, tls: Option<ServerTlsConfig>, streams: usize) -> Result<Server, tonic::transport::Error> {
         let limits = &self.limits;
         let server = Server::builder()
-            .timeout(limits.request_timeout)
+            // The longest of all; what stands in between refuses ordinary calls earlier, and says why.
+            .timeout(limits.call_times.longest() + Duration::from_secs(1))
             .max_concurrent_streams(u32::try_from(streams).unwrap_or(u32::MAX))
             .http2_keepalive_interval(Some(limits.keepalive_interval))
             .http2_keepalive_timeout(Some(Duration::from_secs(10)))

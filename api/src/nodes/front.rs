@@ -114,12 +114,12 @@ impl Nodes {
             return answered(inner.call(Request::from_parts(head, peeked.into_body())).await);
         };
         let is_stream = is_stream(path);
-        let told = deadline::of(&head.headers);
+        let (told, most) = (deadline::of(&head.headers), self.call_time(path));
         let call = Call {
             path,
             subject: &subject,
             caller: &caller,
-            deadline: began + told.map_or(self.limits.request_timeout, |told| told.min(self.limits.request_timeout)),
+            deadline: began + told.map_or(most, |told| told.min(most)),
             all: !is_stream,
         };
         if streamed {

@@ -36,6 +36,7 @@ use tokio::sync::Semaphore;
 use tonic::metadata::MetadataMap;
 use tonic::transport::ClientTlsConfig;
 
+use crate::grpc::CallTimes;
 pub(crate) use front::OwnerLayer;
 pub(crate) use inside::{InsideLayer, NodeServer};
 use peers::Peers;
@@ -70,8 +71,8 @@ pub struct Parts {
 pub struct Limits {
     /// Largest message that is read, bytes.
     pub message_bytes_max: usize,
-    /// Longest that a call with one answer may take where its caller says nothing.
-    pub request_timeout: Duration,
+    /// Longest that calls with one answer may take, whatever their callers say.
+    pub call_times: CallTimes,
     /// Longest silence of a caller that streams.
     pub idle: Duration,
     /// Streams that are sent on at a time.
@@ -119,9 +120,9 @@ impl Nodes {
         }
     }
 
-    /// Longest that a call with one answer may take.
-    pub(crate) fn request_timeout(&self) -> Duration {
-        self.limits.request_timeout
+    /// Longest that the call with this path may take.
+    pub(crate) fn call_time(&self, path: &str) -> Duration {
+        self.limits.call_times.of(path)
     }
 
     /// Refuses to move a campaign into a pool of another node: its owner works on what is stored of the campaign, and would not know

@@ -30,6 +30,7 @@ use tonic::{Request, Status};
 
 use crate::auth::testing::{Issuer, claims};
 use crate::grpc::{GrpcLimits, GrpcParts, GrpcServer, ServerInfo};
+use crate::grpc::{CallTimes, GrpcLimits, GrpcParts, GrpcServer, ServerInfo};
 
 /// The wall clock of every test server.
 pub(crate) const NOW: i64 = 1_800_000_000;
@@ -75,7 +76,7 @@ pub(crate) fn limits() -> GrpcLimits {
         connection_streams_max: 32,
         requests_max: 64,
         watches_max: 2,
-        request_timeout: Duration::from_secs(30),
+        call_times: CallTimes { ordinary: Duration::from_secs(30), long: Duration::from_secs(60) },
         keepalive_interval: Duration::from_secs(30),
         imports_max: 2,
         exports_max: 2,

@@ -278,7 +278,7 @@ fn clock() -> Clock {
 pub(super) fn limits() -> Limits {
     Limits {
         message_bytes_max: bench::limits().message_bytes_max,
-        request_timeout: Duration::from_secs(30),
+        call_times: bench::limits().call_times,
         idle: Duration::from_secs(30),
         streams_max: 2,
     }
