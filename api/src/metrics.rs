@@ -59,7 +59,7 @@ pub const GRPC_REQUEST_DURATION: &str = "sluice_grpc_request_duration_seconds";
 pub const GRPC_REQUESTS_IN_FLIGHT: &str = "sluice_grpc_requests_in_flight";
 /// Gauge, no labels.
 pub const GRPC_WATCHES: &str = "sluice_grpc_watches";
-/// Counter, label `reason`: the limit, e.g. `requests`, `watches`.
+/// Counter, label `reason`: the limit, e.g. `requests`, `watches`; `silent` for a connection without a call.
 pub const GRPC_REFUSED: &str = "sluice_grpc_refused_total";
 /// Counter, label `reason`: `missing`, `malformed`, `signature`, `expired`, `claims`.
 pub const GRPC_AUTH_FAILURES: &str = "sluice_grpc_auth_failures_total";
@@ -137,7 +137,7 @@ pub const METRICS: &[Metric] = &[
     Metric::gauge(GRPC_WATCHES, "watches", &[],
         "Progress watches that are open. At watches_max further ones are refused."),
     Metric::counter(GRPC_REFUSED, "calls", &["reason"],
-        "gRPC calls refused before any work because a limit was reached; reason names the limit. Nothing is lost: callers try again."),
+        "gRPC calls refused before any work because a limit was reached; reason names the limit, silent a connection that was closed because no call of it was let in. Nothing is lost: callers try again."),
     Metric::counter(GRPC_AUTH_FAILURES, "calls", &["reason"],
         "gRPC calls without a token that is believed, by reason. expired from one caller is a clock or a token that is not renewed; a rise of signature after a key rotation means that the key file here is the old one."),
     Metric::counter(IMPORT_ROWS, "rows", &["result"],

@@ -125,6 +125,8 @@ pub struct Grpc {
     pub exports_max: usize,
     /// Longest silence of an importer.
     pub import_idle: Duration,
+    /// Longest that a connection may be without a call that is let in.
+    pub first_call_timeout: Duration,
     /// Longest that a call with one answer may take.
     pub request_timeout: Duration,
     /// Longest that a call may take that works through a whole campaign or ledger.
@@ -144,6 +146,7 @@ impl Grpc {
             imports_max: s.count("imports_max", 32, 1..=1_024),
             exports_max: s.count("exports_max", 32, 1..=1_024),
             import_idle: s.seconds("import_idle_s", 120, 1..=3_600),
+            first_call_timeout: s.milliseconds("first_call_timeout_ms", 10_000, 100..=300_000),
             request_timeout: s.milliseconds("request_timeout_ms", 30_000, 100..=600_000),
             long_request_timeout: s.milliseconds("long_request_timeout_ms", 900_000, 100..=7_200_000),
             keepalive_interval: s.milliseconds("keepalive_interval_ms", 30_000, 1_000..=600_000),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::stream::Stream;
 use sluice_engine::control::Control;
 use sluice_engine::domain::time::{Clock, Mono};
 use sluice_engine::webhook::WebhookSink;
@@ -20,8 +21,8 @@ use tonic::service::Routes;
 use tonic::transport::{Identity, Server, ServerTlsConfig};
 
 use super::admission::AdmissionLayer;
-use super::incoming::incoming;
 use super::deadline::{CallTimes, DeadlineLayer};
+use super::incoming::{Connection, LetInLayer, incoming};
 use super::traced::{CallTraces, TraceLayer};
 use super::{Front, Streams, admin::Admin};
 use crate::auth::Verifier;
@@ -40,6 +41,8 @@ pub struct GrpcLimits {
     pub connection_streams_max: usize,
     /// Calls at a time in the whole server; one more is answered `RESOURCE_EXHAUSTED`.
     pub requests_max: usize,
+    /// Longest that a connection may be without a call that is let in.
+    pub first_call_timeout: Duration,
     /// Open watches.
     pub watches_max: usize,
     /// Longest times that calls with one answer may take. What they began is finished all the same.
@@ -61,6 +64,7 @@ impl From<&Grpc> for GrpcLimits {
             connections_max: config.connections_max,
             connection_streams_max: config.connection_streams_max,
             requests_max: config.requests_max,
+            first_call_timeout: config.first_call_timeout,
             watches_max: config.watches_max,
             call_times: config.call_times(),
             keepalive_interval: config.keepalive_interval,
@@ -164,10 +168,11 @@ impl GrpcServer {
             .layer(AdmissionLayer::new(self.limits.requests_max))
             .layer(DeadlineLayer(self.limits.call_times))
             .layer(AuthLayer::new(Arc::clone(&self.verifier), self.clock.clone()))
+            .layer(LetInLayer)
             .layer(TraceLayer(self.traces.clone()))
             .layer(OwnerLayer::new(self.front.nodes.clone()))
             .add_routes(routes)
-            .serve_with_incoming_shutdown(incoming("grpc", listener, self.limits.connections_max), ended)
+            .serve_with_incoming_shutdown(self.incoming("grpc", listener), ended)
             .await
     }
 
@@ -195,12 +200,18 @@ impl GrpcServer {
             .layer(AdmissionLayer::inside(self.limits.requests_max))
             .layer(DeadlineLayer(self.limits.call_times))
             .layer(InsideLayer::new(others))
+            .layer(LetInLayer)
             .add_routes(routes)
-            .serve_with_incoming_shutdown(
-                incoming("nodes", listener, self.limits.connections_max),
-                stop.cancelled_owned(),
-            )
+            .serve_with_incoming_shutdown(self.incoming("nodes", listener), stop.cancelled_owned())
             .await
+    }
+
+    fn incoming(
+        &self,
+        name: &'static str,
+        listener: TcpListener,
+    ) -> impl Stream<Item = std::io::Result<Connection>> + Send + use<> {
+        incoming(name, listener, self.limits.connections_max, self.limits.first_call_timeout)
     }
 
     fn transport(&self, tls: Option<ServerTlsConfig>, streams: usize) -> Result<Server, tonic::transport::Error> {

@@ -75,6 +75,7 @@ pub(crate) fn limits() -> GrpcLimits {
         connections_max: 16,
         connection_streams_max: 32,
         requests_max: 64,
+        first_call_timeout: Duration::from_secs(30),
         watches_max: 2,
         call_times: CallTimes { ordinary: Duration::from_secs(30), long: Duration::from_secs(60) },
         keepalive_interval: Duration::from_secs(30),

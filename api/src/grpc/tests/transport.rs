@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
-use futures_util::{StreamExt as _, stream};
+use futures_util::{FutureExt as _, StreamExt as _, stream};
 use sluice_proto::v1;
 use sluice_proto::v1::campaign_service_client::CampaignServiceClient;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tonic::Code;
 use tonic::service::interceptor::InterceptedService;
 use tonic_health::pb::HealthCheckRequest;
@@ -12,6 +14,7 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
 use super::bench::*;
+use crate::grpc::GrpcLimits;
 
 #[tokio::test]
 async fn health_and_both_reflections_need_no_token() {
@@ -105,7 +108,7 @@ async fn watches_are_bounded_and_end_when_the_server_goes_down() {
 
 #[tokio::test]
 async fn one_connection_too_many_waits_for_a_place() {
-    let bench = Bench::with(crate::grpc::GrpcLimits { connections_max: 1, ..limits() }).await;
+    let bench = Bench::with(GrpcLimits { connections_max: 1, ..limits() }).await;
     let first = bench.channel().await;
     HealthClient::new(first.clone()).check(HealthCheckRequest::default()).await.unwrap();
     // The kernel takes the second connection; nobody answers on it until the first is gone.
@@ -140,4 +143,32 @@ async fn a_slow_reader_of_an_export_holds_up_nobody() {
     drop(slow);
     let mut resumed = messages.export_messages(resumed).await.unwrap().into_inner();
     assert_eq!(resumed.message().await.unwrap().unwrap().messages, second.messages);
+}
+
+/// All connections that are allowed, without a word, or with no more than the greeting of HTTP/2.
+#[tokio::test]
+async fn who_says_nothing_loses_the_connection() {
+    let first_call_timeout = Duration::from_millis(50);
+    let bench = Bench::with(GrpcLimits { connections_max: 3, first_call_timeout, ..limits() }).await;
+    let mut health = HealthClient::new(bench.channel().await);
+    let mut changes = health.watch(HealthCheckRequest::default()).await.unwrap().into_inner();
+    assert_eq!(changes.message().await.unwrap().unwrap().status(), ServingStatus::Serving);
+    let mut silent = Vec::new();
+    for hello in [&b""[..], b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0"] {
+        let mut stream = TcpStream::connect(bench.address).await.unwrap();
+        stream.write_all(hello).await.unwrap();
+        silent.push(stream);
+    }
+    for mut stream in silent {
+        // Ends only because the server closes, in whatever way.
+        let _ = stream.read_to_end(&mut Vec::new()).await;
+    }
+    // A token that is not believed is no call that is let in.
+    let stranger = InterceptedService::new(bench.channel().await, bearer("", "read"));
+    let get = v1::GetCampaignRequest { campaign_id: "x".to_owned() };
+    let refused = CampaignServiceClient::new(stranger).get_campaign(get).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unauthenticated);
+    // Their places are free, and who made a call before stays.
+    HealthClient::new(bench.channel().await).check(HealthCheckRequest::default()).await.unwrap();
+    assert!(changes.message().now_or_never().is_none(), "the watch goes on");
 }
