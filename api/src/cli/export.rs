@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use indicatif::HumanDuration;
 use sluice_proto::v1::{ExportMessagesRequest, ExportMessagesResponse, Message, MessageStatus, Stage};
 use tonic::Status;
 
 use super::connect::Server;
 use super::failure::{Exit, Failure, Outcome, is_passing};
 use super::json;
-use super::output::{Console, Format};
+use super::output::{Console, Format, shown};
 use super::retry::Patience;
 use super::select::MessageFilterArgs;
 use super::values;
@@ -66,7 +67,7 @@ pub async fn run(args: &ExportArgs, server: &Server, console: &mut Console) -> O
     let format = args.format(console);
     let Some(path) = &args.to else {
         let mut sink = Sink::new(format, BufWriter::with_capacity(BUFFER_BYTES, &mut console.out))?;
-        copy(args, server, &mut sink).await?;
+        copy(args, server, &mut sink, &mut console.err).await?;
         sink.finish()?;
         return Ok(Exit::Ok);
     };
@@ -79,7 +80,7 @@ pub async fn run(args: &ExportArgs, server: &Server, console: &mut Console) -> O
     let file = File::create(&part).map_err(|error| wrong(&error))?;
     let mut sink = Sink::new(format, BufWriter::with_capacity(BUFFER_BYTES, file))?;
     let copied = async {
-        copy(args, server, &mut sink).await?;
+        copy(args, server, &mut sink, &mut console.err).await?;
         let messages = sink.messages;
         sink.finish()?.into_inner().map_err(|error| wrong(&error))?.sync_all().map_err(|error| wrong(&error))?;
         // Somebody else may have been faster.
@@ -115,7 +116,9 @@ fn refuse_existing(path: &Path, force: bool) -> Outcome<()> {
 }
 
 /// Streams batches into the sink; after a break it goes on behind the last batch that arrived.
-async fn copy<W: Write>(args: &ExportArgs, server: &Server, sink: &mut Sink<W>) -> Outcome<()> {
+async fn copy<W: Write>(args: &ExportArgs, server: &Server, sink: &mut Sink<W>, err: &mut dyn Write) -> Outcome<()> {
+    // Where the last break that was told of happened; once is enough for each.
+    let mut told = None;
     let mut patience = Patience::new(args.retry_for);
     let mut request = ExportMessagesRequest {
         campaign_id: args.campaign.clone(),
@@ -127,6 +130,12 @@ async fn copy<W: Write>(args: &ExportArgs, server: &Server, sink: &mut Sink<W>) 
             None => return Ok(()),
             Some(status) => status,
         };
+        if is_passing(&broken) && told.as_ref() != Some(&request.resume_token) {
+            told = Some(request.resume_token.clone());
+            let why = shown(broken.message());
+            // That nobody reads it is no reason to stop.
+            let _ = writeln!(err, "{why}; trying again for {}", HumanDuration(args.retry_for));
+        }
         if !is_passing(&broken) || !patience.wait().await {
             return Err(broken.into());
         }

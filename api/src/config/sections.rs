@@ -119,12 +119,20 @@ pub struct Grpc {
     pub requests_max: usize,
     /// Most watches at once in all.
     pub watches_max: usize,
+    /// Of them, most of one tenant.
+    pub watches_tenant_max: usize,
     /// Most imports at once in all; each holds a few chunks in memory.
     pub imports_max: usize,
-    /// Most exports and recounts of a tenant at once in all.
+    /// Of them, most of one tenant.
+    pub imports_tenant_max: usize,
+    /// Most exports, and recounts of everything that a tenant has, at once in all.
     pub exports_max: usize,
+    /// Of them, most of one tenant.
+    pub exports_tenant_max: usize,
     /// Longest silence of an importer.
     pub import_idle: Duration,
+    /// Longest that the reader of an export or of a recount may take nothing.
+    pub export_idle: Duration,
     /// Longest that a connection may be without a call that is let in.
     pub first_call_timeout: Duration,
     /// Longest that a call with one answer may take.
@@ -143,9 +151,13 @@ impl Grpc {
             connection_streams_max: s.count("connection_streams_max", 128, 1..=65_536),
             requests_max: s.count("requests_max", 1_024, 1..=65_536),
             watches_max: s.count("watches_max", 256, 1..=65_536),
+            watches_tenant_max: s.count("watches_tenant_max", 128, 1..=65_536),
             imports_max: s.count("imports_max", 32, 1..=1_024),
+            imports_tenant_max: s.count("imports_tenant_max", 16, 1..=1_024),
             exports_max: s.count("exports_max", 32, 1..=1_024),
+            exports_tenant_max: s.count("exports_tenant_max", 16, 1..=1_024),
             import_idle: s.seconds("import_idle_s", 120, 1..=3_600),
+            export_idle: s.seconds("export_idle_s", 120, 1..=3_600),
             first_call_timeout: s.milliseconds("first_call_timeout_ms", 10_000, 100..=300_000),
             request_timeout: s.milliseconds("request_timeout_ms", 30_000, 100..=600_000),
             long_request_timeout: s.milliseconds("long_request_timeout_ms", 900_000, 100..=7_200_000),

@@ -5,12 +5,12 @@ use futures_util::stream::{self, BoxStream, StreamExt as _};
 use sluice_engine::control::{BatchMove, PageRequest, Update, WatchUntil, Watcher};
 use sluice_proto::v1;
 use sluice_proto::v1::campaign_service_server::CampaignService;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Request, Response, Status};
 
 use super::convert::{self, expected, timestamp};
-use super::{Front, enter, status};
+use super::places::Place;
+use super::{Front, enter, status, taken};
 use crate::auth::Principal;
 
 #[tonic::async_trait]
@@ -219,7 +219,7 @@ impl CampaignService for Front {
             Ok(v1::WatchUntil::Dispatched) => WatchUntil::Dispatched,
             Err(_) => return Err(Status::invalid_argument("until: is not a value that this server knows")),
         };
-        let place = Self::place(&self.streams.watches, "watches")?;
+        let place = self.streams.watches.take(&caller.tenant)?;
         let watcher = self
             .control
             .watch(&caller.tenant, &request.campaign_id, request.max_updates_per_second, until)
@@ -254,14 +254,10 @@ impl CampaignService for Front {
         request: Request<v1::RecountTenantRequest>,
     ) -> Result<Response<Self::RecountTenantStream>, Status> {
         let (caller, _) = enter(request)?;
-        let walk = Walk {
-            front: self.clone(),
-            caller,
-            ids: Vec::new(),
-            next: Some(None),
-            _place: Self::place(&self.streams.exports, "exports")?,
-        };
-        Ok(Response::new(stream::unfold(Some(walk), walk_step).boxed()))
+        let place = self.streams.exports.take(&caller.tenant)?;
+        let walk = Walk { front: self.clone(), caller, ids: Vec::new(), next: Some(None) };
+        let steps = stream::unfold(Some(walk), walk_step).boxed();
+        Ok(Response::new(taken::by_reader(steps, self.streams.export_idle, place)))
     }
 }
 
@@ -271,7 +267,7 @@ struct Watch {
     /// Ends when another node owns the campaign: only its owner knows how it does.
     lost: BoxFuture<'static, ()>,
     open: metrics::Gauge,
-    _place: OwnedSemaphorePermit,
+    _place: Place,
 }
 
 impl Drop for Watch {
@@ -306,7 +302,6 @@ struct Walk {
     ids: Vec<String>,
     /// Where the next page begins; `None`: there is none.
     next: Option<Option<Vec<u8>>>,
-    _place: OwnedSemaphorePermit,
 }
 
 async fn walk_step(walk: Option<Walk>) -> Option<(Result<v1::RecountTenantResponse, Status>, Option<Walk>)> {

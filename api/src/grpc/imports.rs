@@ -10,7 +10,7 @@ use futures_util::stream::{BoxStream, StreamExt as _};
 use sluice_engine::control::{Control, Error, ImportOpened, ImportSession, ReadyChunk};
 use sluice_proto::v1;
 use sluice_proto::v1::import_service_server::ImportService;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
@@ -18,7 +18,9 @@ use v1::import_recipients_request::Part as Asked;
 use v1::import_recipients_response::Part as Told;
 
 use super::convert::{self, timestamp};
+use super::places::Place;
 use super::{Front, enter, status};
+use crate::auth::Principal;
 use sluice_engine::control::CHUNK_ROWS_MAX;
 
 /// Checked chunks that wait for the store.
@@ -44,7 +46,7 @@ impl ImportService for Imports {
         request: Request<Streaming<v1::ImportRecipientsRequest>>,
     ) -> Result<Response<Self::ImportRecipientsStream>, Status> {
         let (caller, chunks) = enter(request)?;
-        let place = Front::place(&self.front.streams.imports, "imports")?;
+        let place = self.front.streams.imports.take(&caller.tenant)?;
         let mut reader = Reader { chunks, idle: self.idle, shutdown: self.front.shutdown.clone() };
         let header = match reader.next().await? {
             Some(Asked::Header(header)) => header,
@@ -64,7 +66,7 @@ impl ImportService for Imports {
         &self,
         request: Request<v1::GetImportRequest>,
     ) -> Result<Response<v1::GetImportResponse>, Status> {
-        let work = |control: Control, caller: crate::auth::Principal, request: v1::GetImportRequest| async move {
+        let work = |control: Control, caller: Principal, request: v1::GetImportRequest| async move {
             let import = control.import(&caller.tenant, &request.campaign_id, &request.import_id).await?;
             let import = convert::import(&request.campaign_id, import, control.now());
             Ok(v1::GetImportResponse { import: Some(import) })
@@ -76,7 +78,7 @@ impl ImportService for Imports {
         &self,
         request: Request<v1::ListImportsRequest>,
     ) -> Result<Response<v1::ListImportsResponse>, Status> {
-        let work = |control: Control, caller: crate::auth::Principal, request: v1::ListImportsRequest| async move {
+        let work = |control: Control, caller: Principal, request: v1::ListImportsRequest| async move {
             let page = convert::page(request.page_size, request.page_token);
             let page = control.list_imports(&caller.tenant, &request.campaign_id, &page).await?;
             let now = control.now();
@@ -93,7 +95,7 @@ impl ImportService for Imports {
         &self,
         request: Request<v1::ListRefusedRowsRequest>,
     ) -> Result<Response<v1::ListRefusedRowsResponse>, Status> {
-        let work = |control: Control, caller: crate::auth::Principal, request: v1::ListRefusedRowsRequest| async move {
+        let work = |control: Control, caller: Principal, request: v1::ListRefusedRowsRequest| async move {
             let page = convert::page(request.page_size, request.page_token);
             let page = control.refused_rows(&caller.tenant, &request.campaign_id, &request.import_id, &page).await?;
             Ok(v1::ListRefusedRowsResponse {
@@ -153,7 +155,7 @@ async fn import(
     opened: ImportOpened,
     mut reader: Reader,
     answers: mpsc::Sender<Answer>,
-    place: OwnedSemaphorePermit,
+    place: Place,
 ) {
     let ImportOpened { session, mut acked_rows } = opened;
     let chunk_rows_max = u32::try_from(CHUNK_ROWS_MAX).unwrap_or(u32::MAX);

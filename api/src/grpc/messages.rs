@@ -5,12 +5,11 @@ use sluice_engine::control::{Control, Error, MessageKeySpec, ResolveSelection};
 use sluice_engine::domain::ids::TenantId;
 use sluice_proto::v1;
 use sluice_proto::v1::message_service_server::MessageService;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use super::convert::{self, timestamp};
-use super::{Front, enter, status};
+use super::{Front, enter, status, taken};
 
 #[tonic::async_trait]
 impl MessageService for Front {
@@ -54,6 +53,7 @@ impl MessageService for Front {
         request: Request<v1::ExportMessagesRequest>,
     ) -> Result<Response<Self::ExportMessagesStream>, Status> {
         let (caller, request) = enter(request)?;
+        let place = self.streams.exports.take(&caller.tenant)?;
         let export = Export {
             control: self.control.clone(),
             tenant: caller.tenant,
@@ -61,10 +61,10 @@ impl MessageService for Front {
             filter: request.filter,
             token: Some(request.resume_token),
             shutdown: self.shutdown.clone(),
-            _place: Self::place(&self.streams.exports, "exports")?,
         };
         // Driven by the reader: a batch is read when the one before has been taken.
-        Ok(Response::new(stream::unfold(Some(export), export_step).boxed()))
+        let steps = stream::unfold(Some(export), export_step).boxed();
+        Ok(Response::new(taken::by_reader(steps, self.streams.export_idle, place)))
     }
 
     async fn list_in_doubt(
@@ -131,7 +131,6 @@ struct Export {
     /// Where the next batch begins; `None`: the last one was sent.
     token: Option<String>,
     shutdown: CancellationToken,
-    _place: OwnedSemaphorePermit,
 }
 
 async fn export_step(export: Option<Export>) -> Option<(Result<v1::ExportMessagesResponse, Status>, Option<Export>)> {

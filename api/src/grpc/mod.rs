@@ -13,8 +13,10 @@ mod incoming;
 mod lines;
 mod many;
 mod messages;
+mod places;
 mod server;
 pub(crate) mod status;
+mod taken;
 mod templates;
 mod traced;
 
@@ -27,15 +29,15 @@ pub use server::{GrpcLimits, GrpcParts, GrpcServer, ServerInfo, tls_config};
 pub use traced::CallTraces;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use sluice_engine::control::{self, Control, detached};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use crate::auth::Principal;
-use crate::metrics as names;
 use crate::nodes::Nodes;
+use places::Places;
 
 /// What every service works with. Cheap to clone.
 #[derive(Clone)]
@@ -47,11 +49,13 @@ struct Front {
     nodes: Option<Arc<Nodes>>,
 }
 
-/// Places for long-lived streams; each kind has its own, so that watchers cannot keep importers out.
+/// Places for long-lived streams.
 struct Streams {
-    watches: Arc<Semaphore>,
-    imports: Arc<Semaphore>,
-    exports: Arc<Semaphore>,
+    watches: Arc<Places>,
+    imports: Arc<Places>,
+    exports: Arc<Places>,
+    /// Longest that the reader of an export may take nothing.
+    export_idle: Duration,
 }
 
 impl Front {
@@ -70,14 +74,6 @@ impl Front {
             Ok(answer) => Ok(Response::new(answer)),
             Err(error) => Err(status::of(&error)),
         }
-    }
-
-    /// A place for a stream, held as long as the stream is.
-    fn place(of: &Arc<Semaphore>, what: &'static str) -> Result<OwnedSemaphorePermit, Status> {
-        Arc::clone(of).try_acquire_owned().map_err(|_| {
-            metrics::counter!(names::GRPC_REFUSED, "reason" => what).increment(1);
-            status::too_much(&format!("too many {what} are under way: try again later"))
-        })
     }
 }
 

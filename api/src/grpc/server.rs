@@ -15,7 +15,6 @@ use sluice_proto::v1::line_service_server::LineServiceServer;
 use sluice_proto::v1::message_service_server::MessageServiceServer;
 use sluice_proto::v1::template_service_server::TemplateServiceServer;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic::transport::{Identity, Server, ServerTlsConfig};
@@ -23,6 +22,7 @@ use tonic::transport::{Identity, Server, ServerTlsConfig};
 use super::admission::AdmissionLayer;
 use super::deadline::{CallTimes, DeadlineLayer};
 use super::incoming::{Connection, LetInLayer, incoming};
+use super::places::Places;
 use super::traced::{CallTraces, TraceLayer};
 use super::{Front, Streams, admin::Admin};
 use crate::auth::Verifier;
@@ -45,16 +45,24 @@ pub struct GrpcLimits {
     pub first_call_timeout: Duration,
     /// Open watches.
     pub watches_max: usize,
+    /// Of them, those of one tenant.
+    pub watches_tenant_max: usize,
     /// Longest times that calls with one answer may take. What they began is finished all the same.
     pub call_times: CallTimes,
     /// How often a silent connection is asked whether it still lives.
     pub keepalive_interval: Duration,
     /// Open imports; each holds a few chunks in memory.
     pub imports_max: usize,
-    /// Open exports and recounts of a tenant.
+    /// Of them, those of one tenant.
+    pub imports_tenant_max: usize,
+    /// Open exports, and recounts of all that a tenant has.
     pub exports_max: usize,
+    /// Of them, those of one tenant.
+    pub exports_tenant_max: usize,
     /// Longest silence of an importer.
     pub import_idle: Duration,
+    /// Longest that the reader of an export may take nothing.
+    pub export_idle: Duration,
 }
 
 impl From<&Grpc> for GrpcLimits {
@@ -66,11 +74,15 @@ impl From<&Grpc> for GrpcLimits {
             requests_max: config.requests_max,
             first_call_timeout: config.first_call_timeout,
             watches_max: config.watches_max,
+            watches_tenant_max: config.watches_tenant_max,
             call_times: config.call_times(),
             keepalive_interval: config.keepalive_interval,
             imports_max: config.imports_max,
+            imports_tenant_max: config.imports_tenant_max,
             exports_max: config.exports_max,
+            exports_tenant_max: config.exports_tenant_max,
             import_idle: config.import_idle,
+            export_idle: config.export_idle,
         }
     }
 }
@@ -133,11 +145,11 @@ impl GrpcServer {
     #[must_use]
     pub fn new(parts: GrpcParts) -> Self {
         let GrpcParts { control, verifier, clock, limits, info, traces, tls, nodes, shutdown } = parts;
-        let places = |most| Arc::new(Semaphore::new(most));
         let streams = Arc::new(Streams {
-            watches: places(limits.watches_max),
-            imports: places(limits.imports_max),
-            exports: places(limits.exports_max),
+            watches: Places::new("watches", limits.watches_max, limits.watches_tenant_max),
+            imports: Places::new("imports", limits.imports_max, limits.imports_tenant_max),
+            exports: Places::new("exports", limits.exports_max, limits.exports_tenant_max),
+            export_idle: limits.export_idle,
         });
         let front = Front { control, shutdown, streams, nodes };
         Self { front, verifier, started: clock.mono(), clock, limits, info, traces, tls }

@@ -29,7 +29,6 @@ use tonic::transport::Channel;
 use tonic::{Request, Status};
 
 use crate::auth::testing::{Issuer, claims};
-use crate::grpc::{GrpcLimits, GrpcParts, GrpcServer, ServerInfo};
 use crate::grpc::{CallTimes, GrpcLimits, GrpcParts, GrpcServer, ServerInfo};
 
 /// The wall clock of every test server.
@@ -77,11 +76,15 @@ pub(crate) fn limits() -> GrpcLimits {
         requests_max: 64,
         first_call_timeout: Duration::from_secs(30),
         watches_max: 2,
+        watches_tenant_max: 2,
         call_times: CallTimes { ordinary: Duration::from_secs(30), long: Duration::from_secs(60) },
         keepalive_interval: Duration::from_secs(30),
         imports_max: 2,
+        imports_tenant_max: 2,
         exports_max: 2,
+        exports_tenant_max: 2,
         import_idle: Duration::from_secs(30),
+        export_idle: Duration::from_secs(30),
     }
 }
 

@@ -5,10 +5,12 @@ use std::time::Duration;
 use futures_util::{FutureExt as _, StreamExt as _, stream};
 use sluice_proto::v1;
 use sluice_proto::v1::campaign_service_client::CampaignServiceClient;
+use sluice_proto::v1::message_service_client::MessageServiceClient;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tonic::Code;
 use tonic::service::interceptor::InterceptedService;
+use tonic::transport::Channel;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
@@ -171,4 +173,39 @@ async fn who_says_nothing_loses_the_connection() {
     // Their places are free, and who made a call before stays.
     HealthClient::new(bench.channel().await).check(HealthCheckRequest::default()).await.unwrap();
     assert!(changes.message().now_or_never().is_none(), "the watch goes on");
+}
+
+#[tokio::test]
+async fn an_export_that_nobody_takes_gives_its_place_back() {
+    let export_idle = Duration::from_millis(50);
+    let bench = Bench::with(GrpcLimits { exports_max: 1, export_idle, ..limits() }).await;
+    bench.furnish("acme", "a-").await;
+    let requests = stream::iter([header("a-campaign", "list"), part(chunk(0, 5_000))]);
+    let answers = bench.imports("acme").await.import_recipients(requests).await.unwrap().into_inner();
+    assert_eq!(answers.collect::<Vec<_>>().await.len(), 2);
+    let export = || v1::ExportMessagesRequest { campaign_id: "a-campaign".to_owned(), ..Default::default() };
+    // Several batches are more than the windows of this connection hold.
+    let narrow = Channel::from_shared(format!("http://{}", bench.address)).unwrap();
+    let narrow = narrow.initial_stream_window_size(65_535).initial_connection_window_size(65_535);
+    let narrow = InterceptedService::new(narrow.connect().await.unwrap(), bearer("acme", "read"));
+    let mut slow = MessageServiceClient::new(narrow).export_messages(export()).await.unwrap().into_inner();
+    let mut other = bench.messages("acme").await;
+    let mut quick = loop {
+        match other.export_messages(export()).await {
+            Ok(answer) => break answer.into_inner(),
+            Err(status) => assert_eq!(status.code(), Code::ResourceExhausted),
+        }
+        tokio::task::yield_now().await;
+    };
+    assert!(!quick.message().await.unwrap().unwrap().messages.is_empty());
+    let mut token = String::new();
+    let status = loop {
+        match slow.message().await {
+            Ok(Some(batch)) => token = batch.resume_token,
+            Ok(None) => panic!("the export looks complete"),
+            Err(status) => break status,
+        }
+    };
+    assert_eq!(status.code(), Code::DeadlineExceeded);
+    assert!(!token.is_empty(), "and can be taken up behind what arrived");
 }
