@@ -263,7 +263,7 @@ impl Sending<'_> {
             self.events.compared(chunk.end());
             return Ok(());
         }
-        self.state.refused += ack.refused.len() as u64;
+        self.state.refused += u64::from(ack.refused_rows).max(ack.refused.len() as u64);
         self.state.acked_rows = self.state.acked_rows.max(chunk.end());
         self.events.acked(self.state.acked_rows, self.state.refused);
         Ok(())

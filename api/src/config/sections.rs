@@ -117,6 +117,8 @@ pub struct Grpc {
     pub connection_streams_max: usize,
     /// Most calls at once in all; further ones are answered `RESOURCE_EXHAUSTED`.
     pub requests_max: usize,
+    /// About the most bytes of a page of a list, of a batch of an export, or of refused rows in an acknowledgement.
+    pub answer_bytes_max: usize,
     /// Most watches at once in all.
     pub watches_max: usize,
     /// Of them, most of one tenant.
@@ -150,6 +152,7 @@ impl Grpc {
             connections_max: s.count("connections_max", 1_024, 1..=65_536),
             connection_streams_max: s.count("connection_streams_max", 128, 1..=65_536),
             requests_max: s.count("requests_max", 1_024, 1..=65_536),
+            answer_bytes_max: s.count("answer_bytes_max", MIB, 64 * 1024..=64 * MIB),
             watches_max: s.count("watches_max", 256, 1..=65_536),
             watches_tenant_max: s.count("watches_tenant_max", 128, 1..=65_536),
             imports_max: s.count("imports_max", 32, 1..=1_024),

@@ -99,9 +99,39 @@ fn a_minimal_file_is_good() {
 
 #[test]
 fn the_limits_of_streams_are_keys() {
-    let text = format!("{AUTH}[grpc]\nimports_max = 3\nexports_max = 5\nwatches_max = 7\n");
+    let text = format!(
+        "{AUTH}[grpc]\nimports_max = 3\nexports_max = 5\nwatches_max = 7\nimports_tenant_max = 2\nexports_tenant_max = 4\nwatches_tenant_max = 6\n"
+    );
     let limits = crate::grpc::GrpcLimits::from(&good(&text, &[]).grpc);
     assert_eq!((limits.imports_max, limits.exports_max, limits.watches_max), (3, 5, 7));
+    assert_eq!((limits.imports_tenant_max, limits.exports_tenant_max, limits.watches_tenant_max), (2, 4, 6));
+}
+
+#[test]
+fn times_and_sizes_of_calls_are_keys() {
+    let text = format!(
+        "{AUTH}[grpc]\nanswer_bytes_max = 65_536\nfirst_call_timeout_ms = 100\nexport_idle_s = 1\nlong_request_timeout_ms = 40_000\n"
+    );
+    let limits = crate::grpc::GrpcLimits::from(&good(&text, &[]).grpc);
+    assert_eq!(limits.answer_bytes_max, 65_536);
+    assert_eq!((limits.first_call_timeout.as_millis(), limits.export_idle.as_secs()), (100, 1));
+    assert_eq!((limits.call_times.ordinary.as_secs(), limits.call_times.long.as_secs()), (30, 40));
+    let report = problems(&format!("{AUTH}[grpc]\nlong_request_timeout_ms = 20_000\n"));
+    let expected = "line 6: grpc.long_request_timeout_ms: must be at least request_timeout_ms";
+    assert!(report.len() == 1 && report[0].starts_with(expected), "{report:#?}");
+}
+
+/// A default that every campaign or line would be refused with is refused here.
+#[test]
+fn defaults_of_campaigns_and_lines_are_within_their_bounds() {
+    good(&format!("{AUTH}[campaigns]\nworkers = 10_000\n[provider]\nline_in_flight_max = 4_096\n"), &[]);
+    let report = problems(&format!("{AUTH}[campaigns]\nworkers = 10_001\n[provider]\nline_in_flight_max = 4_097\n"));
+    for expected in [
+        "line 6: campaigns.workers: must be a whole number from 1 to 10000, not 10001",
+        "line 8: provider.line_in_flight_max: must be a whole number from 1 to 4096, not 4097",
+    ] {
+        assert!(report.iter().any(|line| line.starts_with(expected)), "{expected} is not in {report:#?}");
+    }
 }
 
 #[test]

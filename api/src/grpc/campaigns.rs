@@ -10,7 +10,7 @@ use tonic::{Code, Request, Response, Status};
 
 use super::convert::{self, expected, timestamp};
 use super::places::Place;
-use super::{Front, enter, status, taken};
+use super::{Front, enter, pages, status, taken};
 use crate::auth::Principal;
 
 #[tonic::async_trait]
@@ -43,11 +43,16 @@ impl CampaignService for Front {
         &self,
         request: Request<v1::ListCampaignsRequest>,
     ) -> Result<Response<v1::ListCampaignsResponse>, Status> {
-        self.call(request, |control, caller, request| async move {
-            let page: PageRequest = convert::page(request.page_size, request.page_token);
-            let page = control.list_campaigns(&caller.tenant, &request.filter, &page).await?;
+        let bytes_max = self.answer_bytes_max;
+        self.call(request, move |control, caller, request| async move {
+            let (control, tenant, asked) = (&control, &caller.tenant, &request);
+            let page = pages::fitting(bytes_max, request.page_size, |size| async move {
+                let page: PageRequest = convert::page(size, asked.page_token.clone());
+                Ok(control.list_campaigns(tenant, &asked.filter, &page).await?.map(convert::campaign))
+            });
+            let page = page.await?;
             Ok(v1::ListCampaignsResponse {
-                campaigns: page.items.into_iter().map(convert::campaign).collect(),
+                campaigns: page.items,
                 next_page_token: page.next_token,
                 as_of: Some(timestamp(control.now())),
             })

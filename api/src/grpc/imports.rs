@@ -19,7 +19,7 @@ use v1::import_recipients_response::Part as Told;
 
 use super::convert::{self, timestamp};
 use super::places::Place;
-use super::{Front, enter, status};
+use super::{Front, enter, pages, status};
 use crate::auth::Principal;
 use sluice_engine::control::CHUNK_ROWS_MAX;
 
@@ -58,7 +58,7 @@ impl ImportService for Imports {
             .await
             .map_err(|error| status::of(&error))?;
         let (answers, told) = mpsc::channel(ANSWERS_MAX);
-        tokio::spawn(import(control, opened, reader, answers, place));
+        tokio::spawn(import(control, opened, reader, answers, self.front.answer_bytes_max, place));
         Ok(Response::new(ReceiverStream::new(told).boxed()))
     }
 
@@ -95,13 +95,16 @@ impl ImportService for Imports {
         &self,
         request: Request<v1::ListRefusedRowsRequest>,
     ) -> Result<Response<v1::ListRefusedRowsResponse>, Status> {
-        let work = |control: Control, caller: Principal, request: v1::ListRefusedRowsRequest| async move {
-            let page = convert::page(request.page_size, request.page_token);
-            let page = control.refused_rows(&caller.tenant, &request.campaign_id, &request.import_id, &page).await?;
-            Ok(v1::ListRefusedRowsResponse {
-                rows: page.items.into_iter().map(convert::refused_row).collect(),
-                next_page_token: page.next_token,
-            })
+        let bytes_max = self.front.answer_bytes_max;
+        let work = move |control: Control, caller: Principal, request: v1::ListRefusedRowsRequest| async move {
+            let (control, tenant, asked) = (&control, &caller.tenant, &request);
+            let page = pages::fitting(bytes_max, request.page_size, |size| async move {
+                let page = convert::page(size, asked.page_token.clone());
+                let page = control.refused_rows(tenant, &asked.campaign_id, &asked.import_id, &page).await?;
+                Ok(page.map(convert::refused_row))
+            });
+            let page = page.await?;
+            Ok(v1::ListRefusedRowsResponse { rows: page.items, next_page_token: page.next_token })
         };
         self.front.call(request, work).await
     }
@@ -155,6 +158,7 @@ async fn import(
     opened: ImportOpened,
     mut reader: Reader,
     answers: mpsc::Sender<Answer>,
+    answer_bytes_max: usize,
     place: Place,
 ) {
     let ImportOpened { session, mut acked_rows } = opened;
@@ -191,12 +195,11 @@ async fn import(
                         stored.increment(u64::from(ack.stored));
                         refused.increment(ack.refused.len() as u64);
                     }
-                    told(Told::Ack(v1::ImportAck {
-                        acked_rows,
-                        stored: ack.stored,
-                        refused: ack.refused.into_iter().map(convert::refused_row).collect(),
-                        repeated: ack.repeated,
-                    }))
+                    let refused_rows = u32::try_from(ack.refused.len()).unwrap_or(u32::MAX);
+                    let mut refused: Vec<_> = ack.refused.into_iter().map(convert::refused_row).collect();
+                    refused.truncate(pages::fit(&refused, answer_bytes_max));
+                    let (stored, repeated) = (ack.stored, ack.repeated);
+                    told(Told::Ack(v1::ImportAck { acked_rows, stored, refused, repeated, refused_rows }))
                 }
             },
         };

@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use super::convert::{self, timestamp};
-use super::{Front, enter, status, taken};
+use super::{Front, enter, pages, status, taken};
 
 #[tonic::async_trait]
 impl MessageService for Front {
@@ -33,12 +33,17 @@ impl MessageService for Front {
         &self,
         request: Request<v1::ListMessagesRequest>,
     ) -> Result<Response<v1::ListMessagesResponse>, Status> {
-        self.call(request, |control, caller, request| async move {
-            let page = convert::page(request.page_size, request.page_token);
-            let id = request.campaign_id;
-            let page = control.list_messages(&caller.tenant, &id, &request.filter, &page).await?;
+        let bytes_max = self.answer_bytes_max;
+        self.call(request, move |control, caller, request| async move {
+            let (control, tenant, asked) = (&control, &caller.tenant, &request);
+            let page = pages::fitting(bytes_max, request.page_size, |size| async move {
+                let page = convert::page(size, asked.page_token.clone());
+                let page = control.list_messages(tenant, &asked.campaign_id, &asked.filter, &page).await?;
+                Ok(page.map(|view| convert::message(&asked.campaign_id, view)))
+            });
+            let page = page.await?;
             Ok(v1::ListMessagesResponse {
-                messages: page.items.into_iter().map(|view| convert::message(&id, view)).collect(),
+                messages: page.items,
                 next_page_token: page.next_token,
                 as_of: Some(timestamp(control.now())),
             })
@@ -60,6 +65,8 @@ impl MessageService for Front {
             campaign: request.campaign_id,
             filter: request.filter,
             token: Some(request.resume_token),
+            size: i32::MAX,
+            bytes_max: self.answer_bytes_max,
             shutdown: self.shutdown.clone(),
         };
         // Driven by the reader: a batch is read when the one before has been taken.
@@ -71,12 +78,17 @@ impl MessageService for Front {
         &self,
         request: Request<v1::ListInDoubtRequest>,
     ) -> Result<Response<v1::ListInDoubtResponse>, Status> {
-        self.call(request, |control, caller, request| async move {
-            let page = convert::page(request.page_size, request.page_token);
-            let id = request.campaign_id;
-            let page = control.list_in_doubt(&caller.tenant, &id, &page).await?;
+        let bytes_max = self.answer_bytes_max;
+        self.call(request, move |control, caller, request| async move {
+            let (control, tenant, asked) = (&control, &caller.tenant, &request);
+            let page = pages::fitting(bytes_max, request.page_size, |size| async move {
+                let page = convert::page(size, asked.page_token.clone());
+                let page = control.list_in_doubt(tenant, &asked.campaign_id, &page).await?;
+                Ok(page.map(|view| convert::message(&asked.campaign_id, view)))
+            });
+            let page = page.await?;
             Ok(v1::ListInDoubtResponse {
-                messages: page.items.into_iter().map(|view| convert::message(&id, view)).collect(),
+                messages: page.items,
                 next_page_token: page.next_token,
                 as_of: Some(timestamp(control.now())),
             })
@@ -109,11 +121,17 @@ impl MessageService for Front {
         &self,
         request: Request<v1::ListOrphansRequest>,
     ) -> Result<Response<v1::ListOrphansResponse>, Status> {
-        self.call(request, |control, caller, request| async move {
-            let page = convert::page(request.page_size, request.page_token);
-            let page = control.list_orphans(&caller.tenant, &request.account_id, &page).await?;
+        let bytes_max = self.answer_bytes_max;
+        self.call(request, move |control, caller, request| async move {
+            let (control, tenant, asked) = (&control, &caller.tenant, &request);
+            let page = pages::fitting(bytes_max, request.page_size, |size| async move {
+                let page = convert::page(size, asked.page_token.clone());
+                let page = control.list_orphans(tenant, &asked.account_id, &page).await?;
+                Ok(page.map(|event| convert::orphan(control, event)))
+            });
+            let page = page.await?;
             Ok(v1::ListOrphansResponse {
-                orphans: page.items.into_iter().map(|event| convert::orphan(&control, event)).collect(),
+                orphans: page.items,
                 next_page_token: page.next_token,
                 as_of: Some(timestamp(control.now())),
             })
@@ -130,6 +148,10 @@ struct Export {
     filter: String,
     /// Where the next batch begins; `None`: the last one was sent.
     token: Option<String>,
+    /// How many messages the next batch should hold.
+    size: i32,
+    /// About the most bytes of a batch.
+    bytes_max: usize,
     shutdown: CancellationToken,
 }
 
@@ -139,14 +161,19 @@ async fn export_step(export: Option<Export>) -> Option<(Result<v1::ExportMessage
     if export.shutdown.is_cancelled() {
         return Some((Err(status::shutting_down()), None));
     }
-    let Export { control, tenant, campaign, filter, .. } = &export;
-    match control.export_messages(tenant, campaign, filter, &token).await {
+    let (Export { control, tenant, campaign, filter, bytes_max, size, .. }, token) = (&export, &token);
+    let page = pages::fitting(*bytes_max, *size, |size| async move {
+        let page = control.export_messages(tenant, campaign, filter, token, size).await?;
+        Ok(page.map(|view| convert::message(campaign, view)))
+    });
+    match page.await {
         Err(error) => Some((Err(status::of(&error)), None)),
         Ok(page) => {
+            export.size = pages::next_size(&page.items, export.bytes_max);
             let batch = v1::ExportMessagesResponse {
-                messages: page.items.into_iter().map(|view| convert::message(campaign, view)).collect(),
+                messages: page.items,
                 resume_token: page.next_token.clone(),
-                as_of: Some(timestamp(control.now())),
+                as_of: Some(timestamp(export.control.now())),
             };
             export.token = Some(page.next_token).filter(|token| !token.is_empty());
             Some((Ok(batch), Some(export)))

@@ -13,6 +13,7 @@ mod incoming;
 mod lines;
 mod many;
 mod messages;
+mod pages;
 mod places;
 mod server;
 pub(crate) mod status;
@@ -45,6 +46,8 @@ struct Front {
     control: Control,
     shutdown: CancellationToken,
     streams: Arc<Streams>,
+    /// About the most bytes of a page or batch.
+    answer_bytes_max: usize,
     /// The other nodes, where there may be some.
     nodes: Option<Arc<Nodes>>,
 }

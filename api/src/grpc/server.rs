@@ -41,6 +41,8 @@ pub struct GrpcLimits {
     pub connection_streams_max: usize,
     /// Calls at a time in the whole server; one more is answered `RESOURCE_EXHAUSTED`.
     pub requests_max: usize,
+    /// About the most bytes of a page, of a batch of an export, or of refused rows in an acknowledgement.
+    pub answer_bytes_max: usize,
     /// Longest that a connection may be without a call that is let in.
     pub first_call_timeout: Duration,
     /// Open watches.
@@ -72,6 +74,7 @@ impl From<&Grpc> for GrpcLimits {
             connections_max: config.connections_max,
             connection_streams_max: config.connection_streams_max,
             requests_max: config.requests_max,
+            answer_bytes_max: config.answer_bytes_max,
             first_call_timeout: config.first_call_timeout,
             watches_max: config.watches_max,
             watches_tenant_max: config.watches_tenant_max,
@@ -151,7 +154,7 @@ impl GrpcServer {
             exports: Places::new("exports", limits.exports_max, limits.exports_tenant_max),
             export_idle: limits.export_idle,
         });
-        let front = Front { control, shutdown, streams, nodes };
+        let front = Front { control, shutdown, streams, answer_bytes_max: limits.answer_bytes_max, nodes };
         Self { front, verifier, started: clock.mono(), clock, limits, info, traces, tls }
     }
 

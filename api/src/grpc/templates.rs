@@ -5,7 +5,7 @@ use sluice_proto::v1;
 use sluice_proto::v1::template_service_server::TemplateService;
 use tonic::{Request, Response, Status};
 
-use super::{Front, convert};
+use super::{Front, convert, pages};
 
 #[tonic::async_trait]
 impl TemplateService for Front {
@@ -36,13 +36,15 @@ impl TemplateService for Front {
         &self,
         request: Request<v1::ListTemplatesRequest>,
     ) -> Result<Response<v1::ListTemplatesResponse>, Status> {
-        self.call(request, |control, caller, request| async move {
-            let page = convert::page(request.page_size, request.page_token);
-            let page = control.list_templates(&caller.tenant, &page).await?;
-            Ok(v1::ListTemplatesResponse {
-                templates: page.items.into_iter().map(convert::template).collect(),
-                next_page_token: page.next_token,
-            })
+        let bytes_max = self.answer_bytes_max;
+        self.call(request, move |control, caller, request| async move {
+            let (control, tenant, asked) = (&control, &caller.tenant, &request);
+            let page = pages::fitting(bytes_max, request.page_size, |size| async move {
+                let page = convert::page(size, asked.page_token.clone());
+                Ok(control.list_templates(tenant, &page).await?.map(convert::template))
+            });
+            let page = page.await?;
+            Ok(v1::ListTemplatesResponse { templates: page.items, next_page_token: page.next_token })
         })
         .await
     }

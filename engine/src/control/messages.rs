@@ -106,17 +106,19 @@ impl Control {
         self.filtered(tenant, campaign, &filter, &query, page).await
     }
 
-    /// A batch of an export: like a page, with the token of an export.
+    /// A batch of an export: like a page, with the token of an export. `size` is the most messages of it.
     pub async fn export_messages(
         &self,
         tenant: &TenantId,
         campaign: &str,
         filter_text: &str,
         token: &str,
+        size: i32,
     ) -> Result<PageOf<MessageView>> {
         let filter = MessageFilter { all_attempts: true, ..filter::messages(filter_text)? };
         let query = query("export", tenant, [campaign, filter_text]);
-        let page = Page { size: PAGE_SIZE_MAX, after: self.tokens.open(&query, "resume_token", token)? };
+        let size = usize::try_from(size).unwrap_or(0).clamp(1, PAGE_SIZE_MAX);
+        let page = Page { size, after: self.tokens.open(&query, "resume_token", token)? };
         self.filtered(tenant, campaign, &filter, &query, page).await
     }
 

@@ -190,7 +190,8 @@ impl Service {
         }
         let acked_rows = import.rows.len() as u64;
         let silent = import.stall_at.is_some_and(|row| acked_rows > row);
-        Ok((!silent).then_some(ImportAck { acked_rows, stored: 0, refused, repeated }))
+        let refused_rows = u32::try_from(refused.len()).expect("small");
+        Ok((!silent).then_some(ImportAck { acked_rows, stored: 0, refused, repeated, refused_rows }))
     }
 }
 

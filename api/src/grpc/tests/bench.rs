@@ -74,6 +74,7 @@ pub(crate) fn limits() -> GrpcLimits {
         connections_max: 16,
         connection_streams_max: 32,
         requests_max: 64,
+        answer_bytes_max: 1024 * 1024,
         first_call_timeout: Duration::from_secs(30),
         watches_max: 2,
         watches_tenant_max: 2,

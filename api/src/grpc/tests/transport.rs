@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use futures_util::{FutureExt as _, StreamExt as _, stream};
+use prost::Message as _;
 use sluice_proto::v1;
 use sluice_proto::v1::campaign_service_client::CampaignServiceClient;
 use sluice_proto::v1::message_service_client::MessageServiceClient;
@@ -178,7 +179,8 @@ async fn who_says_nothing_loses_the_connection() {
 #[tokio::test]
 async fn an_export_that_nobody_takes_gives_its_place_back() {
     let export_idle = Duration::from_millis(50);
-    let bench = Bench::with(GrpcLimits { exports_max: 1, export_idle, ..limits() }).await;
+    let answer_bytes_max = 64 * 1024;
+    let bench = Bench::with(GrpcLimits { exports_max: 1, export_idle, answer_bytes_max, ..limits() }).await;
     bench.furnish("acme", "a-").await;
     let requests = stream::iter([header("a-campaign", "list"), part(chunk(0, 5_000))]);
     let answers = bench.imports("acme").await.import_recipients(requests).await.unwrap().into_inner();
@@ -208,4 +210,62 @@ async fn an_export_that_nobody_takes_gives_its_place_back() {
     };
     assert_eq!(status.code(), Code::DeadlineExceeded);
     assert!(!token.is_empty(), "and can be taken up behind what arrived");
+}
+
+#[tokio::test]
+async fn answers_are_bounded_in_bytes() {
+    const BYTES: usize = 4_096;
+    let bench = Bench::with(GrpcLimits { answer_bytes_max: BYTES, ..limits() }).await;
+    bench.furnish("acme", "a-").await;
+    // A template with a parameter that the rows lack.
+    let two = v1::Template { body: "Hello {{1}} of {{2}}".to_owned(), ..template("a-two") };
+    let put = v1::PutTemplateRequest { template: Some(two), ..Default::default() };
+    bench.templates("acme").await.put_template(put).await.unwrap();
+    let mut refusing = campaign("a-", "refusing");
+    refusing.settings.as_mut().unwrap().template_id = "a-two".to_owned();
+    bench.campaigns("acme").await.create_campaign(refusing).await.unwrap();
+    let mut imports = bench.imports("acme").await;
+    let mut acks = Vec::new();
+    for campaign in ["a-campaign", "a-refusing"] {
+        let requests = stream::iter([header(campaign, "list"), part(chunk(0, 300))]);
+        let mut answers = imports.import_recipients(requests).await.unwrap().into_inner();
+        answers.message().await.unwrap();
+        match answers.message().await.unwrap().unwrap().part {
+            Some(v1::import_recipients_response::Part::Ack(ack)) => acks.push(ack),
+            other => panic!("expected an acknowledgement, got {other:?}"),
+        }
+    }
+    assert_eq!((acks[0].stored, acks[0].refused_rows), (300, 0));
+    assert_eq!((acks[1].stored, acks[1].refused_rows), (0, 300));
+    assert!((1..300).contains(&acks[1].refused.len()), "{}", acks[1].refused.len());
+
+    let mut largest = acks[1].encoded_len();
+    let mut request =
+        v1::ListRefusedRowsRequest { campaign_id: "a-refusing".to_owned(), page_size: 1_000, ..Default::default() };
+    let mut rows = Vec::new();
+    loop {
+        let page = imports.list_refused_rows(request.clone()).await.unwrap().into_inner();
+        largest = largest.max(page.encoded_len());
+        rows.extend(page.rows.iter().map(|row| row.row));
+        request.page_token = page.next_page_token;
+        if request.page_token.is_empty() {
+            break;
+        }
+    }
+    assert!(rows.iter().copied().eq(0..300), "{rows:?}");
+
+    let mut messages = bench.messages("acme").await;
+    let export = v1::ExportMessagesRequest { campaign_id: "a-campaign".to_owned(), ..Default::default() };
+    let batches: Vec<_> = messages.export_messages(export).await.unwrap().into_inner().collect().await;
+    let batches: Vec<_> = batches.into_iter().map(Result::unwrap).collect();
+    assert!(batches.len() > 1);
+    largest = batches.iter().map(v1::ExportMessagesResponse::encoded_len).fold(largest, usize::max);
+    assert!(batches.iter().flat_map(|batch| &batch.messages).map(|message| message.seq).eq(0..300));
+
+    let list = v1::ListMessagesRequest { campaign_id: "a-campaign".to_owned(), page_size: 1_000, ..Default::default() };
+    let page = messages.list_messages(list).await.unwrap().into_inner();
+    largest = largest.max(page.encoded_len());
+    assert!((1..300).contains(&page.messages.len()) && !page.next_page_token.is_empty());
+    // Tags, lengths and tokens come on top of the items.
+    assert!(largest < BYTES + BYTES / 4, "{largest}");
 }

@@ -47,7 +47,7 @@ async fn messages_are_listed_by_filter_and_exported_as_a_whole() {
     let mut seqs = Vec::new();
     let mut token = String::new();
     loop {
-        let batch = bench.control.export_messages(&acme(), "spring", "", &token).await.unwrap();
+        let batch = bench.control.export_messages(&acme(), "spring", "", &token, i32::MAX).await.unwrap();
         seqs.extend(batch.items.iter().map(|message| message.record.key.seq));
         if batch.next_token.is_empty() {
             break;
@@ -55,7 +55,7 @@ async fn messages_are_listed_by_filter_and_exported_as_a_whole() {
         token = batch.next_token;
     }
     assert_eq!(seqs, (0..1_500).collect::<Vec<_>>());
-    let elsewhere = bench.control.export_messages(&acme(), "spring", "status=read", &token).await;
+    let elsewhere = bench.control.export_messages(&acme(), "spring", "status=read", &token, i32::MAX).await;
     assert_eq!(fields(elsewhere), ["resume_token"]);
 }
 
