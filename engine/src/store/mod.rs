@@ -10,6 +10,7 @@
 #[cfg(test)]
 pub(crate) mod conformance;
 pub mod embedded;
+pub mod moving;
 mod paging;
 pub mod record;
 mod rules;

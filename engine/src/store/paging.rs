@@ -33,3 +33,30 @@ pub(super) fn cut<T>(mut items: Vec<T>, size: usize, number: impl Fn(&T) -> i64)
     let next = if more { items.last().map(|last| mark(number(last))) } else { None };
     Paged { items, next }
 }
+
+/// Goes through a listing page by page.
+#[derive(Debug)]
+pub(super) struct Pages {
+    size: usize,
+    after: Option<Vec<u8>>,
+    ended: bool,
+}
+
+impl Pages {
+    /// From the beginning.
+    pub(super) fn of(size: usize) -> Self {
+        Self { size, after: None, ended: false }
+    }
+
+    /// The page to ask for; `None`: there is no more.
+    pub(super) fn next(&mut self) -> Option<Page> {
+        (!self.ended).then(|| Page { size: self.size, after: self.after.take() })
+    }
+
+    /// Takes what was answered.
+    pub(super) fn read<T>(&mut self, answer: Paged<T>) -> Vec<T> {
+        self.ended = answer.next.is_none();
+        self.after = answer.next;
+        answer.items
+    }
+}

@@ -42,6 +42,11 @@ pub(super) enum Kind {
 }
 
 impl Kind {
+    /// The kind of this name.
+    pub(super) fn named(name: &str) -> Option<Self> {
+        [Self::Campaign, Self::Line, Self::Template].into_iter().find(|kind| kind.name() == name)
+    }
+
     /// The word for it.
     pub(super) fn name(self) -> &'static str {
         match self {

@@ -28,7 +28,7 @@ const SCAN_MESSAGES: u32 = 8 * SEGMENT_LEN;
 #[async_trait]
 impl Store for EmbeddedStore {
     async fn installation_secret(&self) -> StoreResult<[u8; 32]> {
-        Ok(self.secret)
+        Ok(*self.secret.lock())
     }
 
     async fn backup(&self, path: &Path) -> StoreResult<BackupReport> {

@@ -17,6 +17,7 @@ mod ledger;
 mod lines;
 mod lock;
 mod messages;
+mod moving;
 mod parked;
 mod reader;
 mod recipients;
@@ -26,6 +27,7 @@ mod rows;
 mod schema;
 mod seal;
 mod shared;
+mod taking;
 mod tallies;
 mod templates;
 #[cfg(test)]
@@ -144,6 +146,14 @@ pub enum OpenError {
         /// What was found instead.
         what: &'static str,
     },
+    /// It has a part in a move, or is the old one after it.
+    #[error("{path} is not opened: {reason}", path = path.display())]
+    Moved {
+        /// The ledger's file.
+        path: PathBuf,
+        /// Its part, and what to do.
+        reason: String,
+    },
     /// It cannot be used for another reason.
     #[error("{path} cannot be used: {reason}", path = path.display())]
     Refused {
@@ -183,13 +193,26 @@ pub struct EmbeddedStore {
     readers: Readers,
     frozen: FrozenLists,
     sealing: tokio::sync::Mutex<()>,
-    secret: [u8; 32],
+    /// Another one only when this ledger takes the place of another.
+    secret: Mutex<[u8; 32]>,
 }
 
 impl EmbeddedStore {
     /// Opens the ledger in the directory, making it if there is none. Blocks for some milliseconds; for a file under 128 MiB, which
     /// is checked page by page, up to a few hundred.
     pub fn open(config: EmbeddedConfig, clock: Clock) -> Result<Arc<Self>, OpenError> {
+        Self::open_for(config, clock, false)
+    }
+
+    /// The same for moving the ledger ([`crate::store::moving`]): one that has a part in a move opens too.
+    ///
+    /// # Errors
+    /// [`OpenError`]: each says what to do.
+    pub fn open_to_move(config: EmbeddedConfig, clock: Clock) -> Result<Arc<Self>, OpenError> {
+        Self::open_for(config, clock, true)
+    }
+
+    fn open_for(config: EmbeddedConfig, clock: Clock, to_move: bool) -> Result<Arc<Self>, OpenError> {
         std::fs::create_dir_all(&config.dir).map_err(|error| OpenError::Io { path: config.dir.clone(), error })?;
         let mut lock = DirLock::take(&config.dir.join(LOCK_FILE))?;
         let path = config.dir.join(LEDGER_FILE);
@@ -214,6 +237,11 @@ impl EmbeddedStore {
         let refuse =
             |error: rusqlite::Error| OpenError::Refused { path: path.clone(), reason: store_error(&error).to_string() };
         let conn = shared.connect_writer().map_err(refuse)?;
+        let mark = moving::mark(&conn)
+            .map_err(|fail| OpenError::Refused { path: path.clone(), reason: StoreError::from(fail).to_string() })?;
+        if let Some(mark) = mark.filter(|_| !to_move) {
+            return Err(OpenError::Moved { path, reason: mark.refusal() });
+        }
         let secret = conn
             .query_row("SELECT value FROM meta WHERE name = 'installation_secret'", [], |row| row.get(0))
             .map_err(refuse)?;
@@ -242,7 +270,7 @@ impl EmbeddedStore {
             threads: Mutex::new(threads),
             frozen: FrozenLists::default(),
             sealing: tokio::sync::Mutex::default(),
-            secret,
+            secret: Mutex::new(secret),
         }))
     }
 

@@ -130,6 +130,59 @@ pub(super) fn orphans(conn: &Connection, accounts: &[AccountId], page: &Page) ->
     Ok(paging::cut(items, size, |event| event.id.cast_signed()))
 }
 
+/// Which of the two tables of events.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Where {
+    /// Those that wait.
+    Parked,
+    /// Those that were given up.
+    Orphans,
+}
+
+/// A page of all events of a table: those that wait by number, orphans newest first.
+pub(super) fn all(conn: &Connection, place: Where, page: &Page) -> Try<Paged<ParkedEvent>> {
+    let (size, after) = (page.size.max(1), paging::number_after(page)?);
+    let (table, beyond, order, first) = match place {
+        Where::Parked => ("parked", ">", "ASC", i64::MIN),
+        Where::Orphans => ("orphan", "<", "DESC", i64::MAX),
+    };
+    let limit = size.saturating_add(1);
+    let sql = format!("SELECT {COLUMNS} FROM {table} WHERE id {beyond} ?1 ORDER BY id {order} LIMIT {limit}");
+    let mut statement = conn.prepare(&sql)?;
+    let mut rows = statement.query([after.unwrap_or(first)])?;
+    let mut items = Vec::new();
+    while let Some(row) = rows.next()? {
+        items.push(read(row)?);
+    }
+    Ok(paging::cut(items, size, |event| event.id.cast_signed()))
+}
+
+/// Writes an event under a number of the caller's.
+pub(super) fn put(conn: &Connection, place: Where, number: i64, event: &ParkedEvent) -> Try<()> {
+    let table = if place == Where::Parked { "parked" } else { "orphan" };
+    let report = Report::of(&event.event)?;
+    let of = event.attempt;
+    conn.prepare_cached(&format!(
+        "INSERT OR REPLACE INTO {table} (id, account, sender, provider_id, what, campaign, seq, attempt, report, at, look_at, deadline)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)"
+    ))?
+    .execute((
+        number,
+        event.account.as_str(),
+        event.sender.as_deref(),
+        event.provider_id.as_ref(),
+        report.name(),
+        of.map(|(key, _)| key.campaign.0),
+        of.map(|(key, _)| key.seq),
+        of.map(|(_, attempt)| attempt),
+        to_json(&report)?,
+        event.at.0,
+        event.look_at.0,
+        event.deadline.0,
+    ))?;
+    Ok(())
+}
+
 /// Counts, and the age of the oldest parked event.
 pub(super) fn counts(conn: &Connection, now: UnixMillis) -> Try<ParkedCounts> {
     let (parked, oldest) = conn.query_row("SELECT count(*), min(at) FROM parked", [], |row| {
@@ -160,4 +213,44 @@ pub(super) fn keep_inbound(conn: &Connection, events: &[InboundEvent], kept_max:
         .prepare_cached("DELETE FROM inbound WHERE id <= (SELECT max(id) FROM inbound) - ?1")?
         .execute([kept_max])?;
     Ok(gone as u64)
+}
+
+/// A page of what is kept for later, oldest first.
+pub(super) fn all_inbound(conn: &Connection, page: &Page) -> Try<Paged<InboundEvent>> {
+    let size = page.size.max(1);
+    let sql = format!(
+        "SELECT id, account, kind, provider_id, body, at FROM inbound WHERE id > ?1 ORDER BY id LIMIT {}",
+        size.saturating_add(1)
+    );
+    let mut statement = conn.prepare(&sql)?;
+    let mut rows = statement.query([paging::number_after(page)?.unwrap_or(i64::MIN)])?;
+    let mut items = Vec::new();
+    while let Some(row) = rows.next()? {
+        let event = InboundEvent {
+            account: AccountId::new(&text(row, 1)?).map_err(damaged)?,
+            kind: text(row, 2)?,
+            provider_id: text(row, 3)?,
+            body: text(row, 4)?,
+            at: UnixMillis(row.get(5)?),
+        };
+        items.push((row.get::<_, i64>(0)?, event));
+    }
+    let Paged { items, next } = paging::cut(items, size, |(number, _)| *number);
+    Ok(Paged { items: items.into_iter().map(|(_, event)| event).collect(), next })
+}
+
+/// Writes an entry under a number of the caller's.
+pub(super) fn put_inbound(conn: &Connection, number: i64, event: &InboundEvent) -> Try<()> {
+    conn.prepare_cached(
+        "INSERT OR REPLACE INTO inbound (id, account, kind, provider_id, body, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+    )?
+    .execute((
+        number,
+        event.account.as_str(),
+        event.kind.as_ref(),
+        event.provider_id.as_ref(),
+        event.body.as_ref(),
+        event.at.0,
+    ))?;
+    Ok(())
 }

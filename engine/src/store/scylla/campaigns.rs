@@ -12,6 +12,7 @@ use crate::domain::campaign::{Campaign, Sealed};
 use crate::domain::ids::{CampaignId, CampaignKey, TenantId};
 use crate::domain::stage::{End, Shown};
 use crate::domain::time::UnixMillis;
+use crate::store::moving::taken;
 use crate::store::rules::{self, Kind};
 use crate::store::text::{from_json, to_json};
 use crate::store::{CampaignFilter, Created, StoreError, StoreResult};
@@ -40,7 +41,7 @@ fn missing() -> StoreError {
 }
 
 /// Home of the names of a tenant's campaigns.
-fn names(tenant: &TenantId) -> String {
+pub(super) fn names(tenant: &TenantId) -> String {
     format!("campaigns/{tenant}")
 }
 
@@ -147,6 +148,35 @@ async fn claim_name(cql: &Cql, tenant: &TenantId, id: &str, key: i64) -> StoreRe
         return Ok(true);
     }
     Ok(name(cql, tenant, id).await? == Some(key))
+}
+
+/// The version that the last end of a campaign from elsewhere counts as having given it: the one it has.
+pub(super) fn end_version(campaign: &Campaign) -> u64 {
+    campaign.end.map_or(0, |_| campaign.version)
+}
+
+/// Writes a campaign's record as it stands, with its key; the same record may be there already.
+pub(super) async fn take(cql: &Cql, campaign: &Campaign) -> StoreResult<()> {
+    let (key, version, body) = (campaign.key.0.cast_signed(), campaign.version.cast_signed(), to_json(campaign)?);
+    let (tenant, id) = (campaign.tenant.as_str(), campaign.id.as_str());
+    let same = || async {
+        let row: Option<CampaignRow> = cql.decided_row(&cql.st.campaign, (key,)).await?;
+        Ok::<_, StoreError>(row.map(|row| (row.3, row.4.as_deref()) == (Some(version), Some(body.as_str()))))
+    };
+    let ours = match campaign.end {
+        None => cql.decide(&cql.st.insert_campaign, (key, tenant, id, version, body.as_str()), same).await?,
+        Some(end) => {
+            let last = end_version(campaign).cast_signed();
+            let values = (key, tenant, id, version, body.as_str(), Shown::from(end).name(), last);
+            cql.decide(&cql.st.insert_ended, values, same).await?
+        }
+    };
+    if ours || same().await? == Some(true) { Ok(()) } else { taken("campaign") }
+}
+
+/// Whether a campaign is found by its name, or is gone altogether; false: its creation was cut short before it had one.
+pub(super) async fn is_named_or_gone(cql: &Cql, tenant: &TenantId, id: &str, key: CampaignKey) -> StoreResult<bool> {
+    Ok(name(cql, tenant, id).await? == Some(i64::from(key.0)) || decided(cql, key).await?.is_none())
 }
 
 /// What a request made: its name may not stand yet.

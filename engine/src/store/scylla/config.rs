@@ -214,6 +214,12 @@ pub enum OpenError {
         "this machine's clock is more than a day behind the times written in the ledger: set it, or the server will refuse what is written"
     )]
     Clock,
+    /// It has a part in a move, or is the old one after it.
+    #[error("the keyspace is not opened: {reason}")]
+    Moved {
+        /// Its part, and what to do.
+        reason: String,
+    },
     /// It cannot be used for another reason.
     #[error("the keyspace cannot be used: {reason}")]
     Refused {

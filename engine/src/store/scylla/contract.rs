@@ -58,7 +58,7 @@ impl ScyllaStore {
 #[async_trait]
 impl Store for ScyllaStore {
     async fn installation_secret(&self) -> StoreResult<[u8; 32]> {
-        Ok(self.secret)
+        Ok(*self.secret.lock())
     }
 
     async fn backup(&self, _path: &Path) -> StoreResult<BackupReport> {

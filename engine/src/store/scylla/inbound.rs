@@ -9,8 +9,10 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::Mutex;
 
 use super::cql::Cql;
+use super::error::damaged;
+use crate::domain::ids::AccountId;
 use crate::domain::time::{Mono, UnixMillis};
-use crate::store::{InboundEvent, StoreResult};
+use crate::store::{InboundEvent, Page, Paged, StoreError, StoreResult, paging};
 
 /// Partitions.
 const BUCKETS: u64 = 64;
@@ -30,6 +32,9 @@ const WRITES: usize = 32;
 /// `(id, at)`.
 type IndexRow = (i64, Option<i64>);
 
+/// `(account, kind, provider_id, body, at)`.
+type EntryRow = (Option<String>, Option<String>, Option<String>, Option<String>, Option<i64>);
+
 /// The inbound events of the keyspace; one call at a time.
 #[derive(Default)]
 pub(super) struct Inbound {
@@ -46,12 +51,7 @@ struct Index {
 
 impl Index {
     async fn load(cql: &Cql) -> StoreResult<Self> {
-        let mut found: Vec<(UnixMillis, u64)> = Vec::new();
-        for bucket in 0..BUCKETS {
-            let rows: Vec<IndexRow> = cql.rows(&cql.st.inbound_index, (bucket_of(bucket),)).await?;
-            found.extend(rows.into_iter().filter_map(|(id, at)| Some((UnixMillis(at?), id.cast_unsigned()))));
-        }
-        found.sort_unstable();
+        let found = kept(cql).await?;
         Ok(Self { ids: found.iter().map(|(_, id)| *id).collect(), order: found.into() })
     }
 
@@ -82,8 +82,12 @@ fn bucket_of(id: u64) -> i32 {
 /// What makes two entries the same, as a number; one without an id of the provider's gets one of ours.
 fn identity(cql: &Cql, event: &InboundEvent) -> StoreResult<u64> {
     let ours = if event.provider_id.is_empty() { format!("#{}", cql.stamps.next()?) } else { String::new() };
+    Ok(number_of(event, &ours))
+}
+
+fn number_of(event: &InboundEvent, ours: &str) -> u64 {
     let mut sha = Sha256::new();
-    for text in [event.account.as_str(), &event.kind, &event.provider_id, &ours] {
+    for text in [event.account.as_str(), &event.kind, &event.provider_id, ours] {
         sha.update((text.len() as u64).to_be_bytes());
         sha.update(text);
     }
@@ -91,7 +95,46 @@ fn identity(cql: &Cql, event: &InboundEvent) -> StoreResult<u64> {
     let mut first = [0; 8];
     first.copy_from_slice(&digest[..8]);
     // Not negative, so that it is the same number in a bigint.
-    Ok(u64::from_be_bytes(first) >> 1)
+    u64::from_be_bytes(first) >> 1
+}
+
+/// All that is kept, oldest first.
+pub(super) async fn kept(cql: &Cql) -> StoreResult<Vec<(UnixMillis, u64)>> {
+    let mut found: Vec<(UnixMillis, u64)> = Vec::new();
+    for bucket in 0..BUCKETS {
+        let rows: Vec<IndexRow> = cql.rows(&cql.st.inbound_index, (bucket_of(bucket),)).await?;
+        found.extend(rows.into_iter().filter_map(|(id, at)| Some((UnixMillis(at?), id.cast_unsigned()))));
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
+/// A page of what is kept, oldest first, by place.
+pub(super) async fn all(cql: &Cql, page: &Page) -> StoreResult<Paged<InboundEvent>> {
+    let first = paging::number_after(page)?.map_or(0, |last| last.saturating_add(1));
+    let size = page.size.max(1);
+    let places = (0_i64..).zip(kept(cql).await?).skip(usize::try_from(first).unwrap_or(usize::MAX));
+    let some: Vec<(i64, u64)> = places.map(|(place, (_, id))| (place, id)).take(size.saturating_add(1)).collect();
+    let Paged { items, next } = paging::cut(some, size, |(place, _)| *place);
+    let reads = items.into_iter().map(|(_, id)| async move {
+        let row: Option<EntryRow> = cql.row(&cql.st.inbound, (bucket_of(id), id.cast_signed())).await?;
+        let Some((Some(account), kind, provider_id, body, Some(at))) = row else { return Ok(None) };
+        let text = |text: Option<String>| text.unwrap_or_default().into_boxed_str();
+        let account = AccountId::new(&account).map_err(damaged)?;
+        let (kind, provider_id, body) = (text(kind), text(provider_id), text(body));
+        Ok::<_, StoreError>(Some(InboundEvent { account, kind, provider_id, body, at: UnixMillis(at) }))
+    });
+    let events: Vec<Option<InboundEvent>> = stream::iter(reads).buffered(WRITES).try_collect().await?;
+    Ok(Paged { items: events.into_iter().flatten().collect(), next })
+}
+
+/// Writes an entry of another ledger, which stood at this place there. It is kept as long as one that comes now.
+pub(super) async fn take(cql: &Cql, place: u64, event: &InboundEvent) -> StoreResult<()> {
+    let ours = if event.provider_id.is_empty() { format!("moved #{place}") } else { String::new() };
+    let id = number_of(event, &ours);
+    let texts = (event.account.as_str(), event.kind.as_ref(), event.provider_id.as_ref(), event.body.as_ref());
+    let values = (KEPT, texts.0, texts.1, texts.2, texts.3, event.at.0, bucket_of(id), id.cast_signed());
+    cql.write(&cql.st.write_inbound, values).await
 }
 
 impl Inbound {

@@ -7,6 +7,7 @@ use super::requests::{self, number};
 use crate::domain::ids::{CampaignKey, LineId, LineKey, PoolId, TenantId};
 use crate::domain::line::{Line, Pool};
 use crate::domain::time::UnixMillis;
+use crate::store::moving::taken;
 use crate::store::rules::{self, Kind};
 use crate::store::text::{from_json, to_json};
 use crate::store::{Created, LineFilter, StoreError, StoreResult};
@@ -111,6 +112,28 @@ async fn insert(cql: &Cql, line: &Line) -> StoreResult<()> {
         }
     }
     overtaken()
+}
+
+/// Whether there is a line of this number.
+pub(super) async fn is_there(cql: &Cql, key: LineKey) -> StoreResult<bool> {
+    Ok(by_key(cql, key).await?.is_some())
+}
+
+/// Writes a line as it stands, with its key; the same line may be there already.
+pub(super) async fn take(cql: &Cql, line: &Line) -> StoreResult<()> {
+    let (key, version) = (i64::from(line.key.0), line.version.cast_signed());
+    let mut unit = Unit::new();
+    unit.push(&cql.st.claim, (HOME, slot(line.key), version, key, to_json(line)?));
+    unit.push(&cql.st.claim, (HOME, id_slot(line), 1_i64, key, String::new()));
+    unit.push(&cql.st.claim, (HOME, sender_slot(line), 1_i64, key, String::new()));
+    let same = || async { Ok::<_, StoreError>(by_key(cql, line.key).await?.map(|found| found == *line)) };
+    if cql.decide_unit(unit, same).await? || same().await? == Some(true) { Ok(()) } else { taken("line") }
+}
+
+/// Writes a pool as it stands; the same pool may be there already.
+pub(super) async fn take_pool(cql: &Cql, pool: &Pool) -> StoreResult<()> {
+    let (slot, body) = (pool_slot(&pool.tenant, &pool.id), to_json(pool)?);
+    super::taking::claim(cql, "pool", (HOME, &slot), (pool.version, 0, &body)).await
 }
 
 /// Replaces a line's record.

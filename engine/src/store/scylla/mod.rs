@@ -21,6 +21,7 @@ mod inbound;
 mod lines;
 mod mend;
 mod messages;
+mod moving;
 mod node;
 mod owned;
 mod owner;
@@ -36,6 +37,7 @@ mod segment;
 mod stamps;
 mod statements;
 mod summary;
+mod taking;
 mod templates;
 #[cfg(test)]
 pub(crate) mod tests;
@@ -82,7 +84,8 @@ pub struct ScyllaStore {
     parked: Parked,
     inbound: Inbound,
     sealing: tokio::sync::Mutex<()>,
-    secret: [u8; 32],
+    /// Another one only when this ledger takes the place of another.
+    secret: parking_lot::Mutex<[u8; 32]>,
     /// This node among others; `None`: the keyspace is ours alone.
     shared: Option<(Arc<Node>, Arc<Pools>)>,
 }
@@ -93,6 +96,18 @@ impl ScyllaStore {
     /// # Errors
     /// [`OpenError`]: each says what to do.
     pub async fn open(config: ScyllaConfig, clock: Clock) -> Result<Arc<Self>, OpenError> {
+        Self::open_for(config, clock, false).await
+    }
+
+    /// The same for moving the ledger ([`crate::store::moving`]), which it has for itself: one that has a part in a move opens too.
+    ///
+    /// # Errors
+    /// [`OpenError`]: each says what to do.
+    pub async fn open_to_move(config: ScyllaConfig, clock: Clock) -> Result<Arc<Self>, OpenError> {
+        Self::open_for(ScyllaConfig { node: None, ..config }, clock, true).await
+    }
+
+    async fn open_for(config: ScyllaConfig, clock: Clock, to_move: bool) -> Result<Arc<Self>, OpenError> {
         let session = connect::connect(&config).await?;
         connect::use_keyspace(&session, &config).await?;
         let Some(found) = schema::version(&session).await? else {
@@ -116,6 +131,8 @@ impl ScyllaStore {
             permits: Semaphore::new(config.writes_in_flight_max.max(1)),
             is_closed: AtomicBool::new(false),
         });
+        // Before anything is taken, and again behind that: whoever marks it has it for itself.
+        expect_unmoved(&cql, to_move).await?;
         let node = match config.node {
             None => {
                 let holder = format!("process {} ({:08x})", std::process::id(), rand::rng().random::<u32>());
@@ -133,6 +150,10 @@ impl ScyllaStore {
                 Some((node, era))
             }
         };
+        if let Err(moved) = expect_unmoved(&cql, to_move).await {
+            cql.is_closed.store(true, std::sync::atomic::Ordering::Relaxed);
+            return Err(moved);
+        }
         let secret = secret(&cql).await.map_err(OpenError::from)?;
         removal::finish_all(&cql).await.map_err(OpenError::from)?;
         let limits = BatchLimits {
@@ -154,7 +175,7 @@ impl ScyllaStore {
             parked: Parked::default(),
             inbound: Inbound::default(),
             sealing: tokio::sync::Mutex::default(),
-            secret,
+            secret: parking_lot::Mutex::new(secret),
             shared,
         }))
     }
@@ -199,6 +220,14 @@ pub async fn check_schema(config: &ScyllaConfig) -> Result<u32, OpenError> {
         None => Err(OpenError::Schema { keyspace: config.keyspace.clone() }),
         Some(found) if found < SCHEMA_VERSION => Err(OpenError::Older { found, known: SCHEMA_VERSION }),
         Some(found) => schema::expect_known(Some(found)).map(|()| found),
+    }
+}
+
+/// Refuses a ledger that has a part in a move, except to a move.
+async fn expect_unmoved(cql: &Cql, to_move: bool) -> Result<(), OpenError> {
+    match moving::mark(cql).await? {
+        Some(mark) if !to_move => Err(OpenError::Moved { reason: mark.refusal() }),
+        _ => Ok(()),
     }
 }
 

@@ -155,29 +155,7 @@ impl Parked {
             }
         }
         for (id, event) in &new {
-            let wait = (event.deadline.0 - event.at.0) / 1_000 + PARKED_KEPT;
-            let (campaign, seq, attempt) = place_of(event);
-            let mut unit = Unit::new();
-            let values = (
-                i32::try_from(wait.max(PARKED_KEPT)).unwrap_or(EVENTS_KEPT),
-                event.account.to_string(),
-                // No column is left out: a row of the same number may be there, marked.
-                event.sender.as_deref().unwrap_or_default().to_owned(),
-                event.provider_id.to_string(),
-                campaign,
-                seq,
-                attempt,
-                to_json(&Report::of(&event.event)?)?,
-                event.at.0,
-                event.look_at.0,
-                event.deadline.0,
-                WAITS,
-                0_i64,
-                bucket(*id),
-                id.cast_signed(),
-            );
-            unit.push(&cql.st.write_parked, values);
-            cql.write_unit(unit).await?;
+            write(cql, *id, event, kept_from(event, event.at), (WAITS, 0)).await?;
             let mut index = index.lock();
             let step = index.step(&cql.clock);
             index.add(*id, moved(event.at, -step), moved(event.look_at, -step));
@@ -259,9 +237,88 @@ impl Parked {
     }
 }
 
+/// How many seconds a row of an event is kept from this moment on.
+fn kept_from(event: &ParkedEvent, at: UnixMillis) -> i32 {
+    let wait = (event.deadline.0 - at.0) / 1_000 + PARKED_KEPT;
+    i32::try_from(wait.max(PARKED_KEPT)).unwrap_or(EVENTS_KEPT)
+}
+
+/// Writes the row of an event. No column is left out: a row of the same number may be there, marked.
+async fn write(cql: &Cql, id: u64, event: &ParkedEvent, kept: i32, (mark, orphan): (i8, i64)) -> StoreResult<()> {
+    let (campaign, seq, attempt) = place_of(event);
+    let mut unit = Unit::new();
+    let values = (
+        kept,
+        event.account.to_string(),
+        event.sender.as_deref().unwrap_or_default().to_owned(),
+        event.provider_id.to_string(),
+        campaign,
+        seq,
+        attempt,
+        to_json(&Report::of(&event.event)?)?,
+        event.at.0,
+        event.look_at.0,
+        event.deadline.0,
+        mark,
+        orphan,
+        bucket(id),
+        id.cast_signed(),
+    );
+    unit.push(&cql.st.write_parked, values);
+    cql.write_unit(unit).await
+}
+
+/// Parks an event of another ledger, as it stood there at `since`.
+pub(super) async fn take(cql: &Cql, since: UnixMillis, event: &ParkedEvent) -> StoreResult<()> {
+    let id = identity(event, Report::of(&event.event)?.name());
+    write(cql, id, event, kept_from(event, since), (WAITS, 0)).await
+}
+
+/// Writes an orphan of another ledger. It counts as given up when the move began, the later in the listing the earlier; so it has the
+/// same number whenever it is written.
+pub(super) async fn take_orphan(cql: &Cql, since: UnixMillis, place: u64, event: &ParkedEvent) -> StoreResult<()> {
+    let id = identity(event, Report::of(&event.event)?.name());
+    let orphan = since.0.saturating_mul(1_000).saturating_sub_unsigned(place);
+    write(cql, id, event, EVENTS_KEPT, (ORPHANED, orphan)).await?;
+    write_orphan(cql, orphan, event).await
+}
+
+/// Accounts that have orphans.
+pub(super) async fn accounts(cql: &Cql) -> StoreResult<Vec<AccountId>> {
+    let rows: Vec<(String,)> = cql.rows(&cql.st.orphan_accounts, ()).await?;
+    rows.into_iter().map(|(account,)| AccountId::new(&account).map_err(damaged)).collect()
+}
+
+/// Numbers of the events that wait, in order.
+pub(super) async fn waiting(cql: &Cql) -> StoreResult<Vec<u64>> {
+    let mut waiting = Vec::new();
+    for bucket in 0..BUCKETS {
+        let rows: Vec<MarkRow> = cql.rows(&cql.st.parked_index, (bucket,)).await?;
+        waiting.extend(rows.into_iter().filter(|row| row.3 == Some(WAITS) && row.1.is_some()).map(|row| row.0));
+    }
+    waiting.sort_unstable();
+    Ok(waiting.into_iter().map(i64::cast_unsigned).collect())
+}
+
+/// A page of the events that wait.
+pub(super) async fn all(cql: &Cql, page: &Page) -> StoreResult<Paged<ParkedEvent>> {
+    let (size, after) = (page.size.max(1), paging::number_after(page)?.map(i64::cast_unsigned));
+    let waiting = waiting(cql).await?;
+    let behind = waiting.into_iter().filter(|id| after.is_none_or(|after| *id > after));
+    let ids: Vec<u64> = behind.take(size.saturating_add(1)).collect();
+    let Paged { items, next } = paging::cut(ids, size, |id| id.cast_signed());
+    let mut events = Vec::with_capacity(items.len());
+    for id in items {
+        events.extend(find(cql, id).await?);
+    }
+    Ok(Paged { items: events, next })
+}
+
+/// `(id, at, look_at, mark, orphan)`.
+type MarkRow = (i64, Option<i64>, Option<i64>, Option<i8>, Option<i64>);
+
 /// All that waits and all orphans, with the times that stand in the rows.
 async fn load(cql: &Cql) -> StoreResult<Index> {
-    type MarkRow = (i64, Option<i64>, Option<i64>, Option<i8>, Option<i64>);
     let mut index = Index::default();
     for bucket in 0..BUCKETS {
         let rows: Vec<MarkRow> = cql.rows(&cql.st.parked_index, (bucket,)).await?;

@@ -14,11 +14,18 @@ use crate::store::text::{from_json, to_json};
 /// crash finishes what the first began.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Made {
-    kind: Kind,
+    pub(super) kind: Kind,
     /// Its public id.
     pub(super) id: String,
     /// Its key; of a template, the version that it gets.
     pub(super) number: i64,
+}
+
+impl Made {
+    /// What a request of another ledger made there.
+    pub(super) fn new(kind: Kind, id: String, number: i64) -> Self {
+        Self { kind, id, number }
+    }
 }
 
 const SLOT: &str = "made";
@@ -37,6 +44,18 @@ pub(super) async fn made(cql: &Cql, tenant: &TenantId, request: Option<&str>, ki
         return rules::request_made(made.kind.name(), &made.id);
     }
     Ok(Some(made))
+}
+
+/// What a request made, of whatever kind.
+pub(super) async fn noted(cql: &Cql, tenant: &TenantId, request: &str) -> StoreResult<Option<Made>> {
+    let row: Option<RecordRow> = cql.decided_row(&cql.st.record, (home(tenant, request), SLOT)).await?;
+    row.map(|(.., body)| from_json(&body.unwrap_or_default())).transpose()
+}
+
+/// Writes a note as it stands; the same note may be there already.
+pub(super) async fn take(cql: &Cql, tenant: &TenantId, request: &str, made: &Made) -> StoreResult<()> {
+    let body = to_json(made)?;
+    super::taking::claim(cql, "request id", (&home(tenant, request), SLOT), (1, made.number, &body)).await
 }
 
 /// Notes what a request makes; gives back what it made already if another call of the same request was first.

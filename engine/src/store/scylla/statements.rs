@@ -80,6 +80,7 @@ statements! {
 
     // --- campaigns and their imports ---
     Decided insert_campaign = "INSERT INTO campaign (key, tenant, id, version, body) VALUES (?, ?, ?, ?, ?) IF NOT EXISTS";
+    Decided insert_ended = "INSERT INTO campaign (key, tenant, id, version, body, ended_as, end_version) VALUES (?, ?, ?, ?, ?, ?, ?) IF NOT EXISTS";
     Decided update_campaign = "UPDATE campaign SET version = ?, body = ? WHERE key = ? IF version = ?";
     Decided end_campaign = "UPDATE campaign SET version = ?, body = ?, ended_as = ?, end_version = ? WHERE key = ? IF version = ?";
     Hot write_list = "UPDATE campaign SET recipients = ?, refused = ?, next_seq = ? WHERE key = ?";
@@ -95,6 +96,7 @@ statements! {
     Read imports = "SELECT row_no, import_id, next_row, stored, refused_rows, duplicate_rows, created_at, updated_at FROM campaign
         WHERE key = ? AND import_no = -1";
     Read chunk = "SELECT rows, digest, stored, refused_rows FROM campaign WHERE key = ? AND import_no = ? AND row_no = ?";
+    Read chunks = "SELECT row_no, rows, digest, stored, refused_rows FROM campaign WHERE key = ? AND import_no = ? AND row_no > ? LIMIT ?";
     Removal remove_campaign = "DELETE FROM campaign WHERE key = ?";
     Hot write_refused = "UPDATE refused SET import_id = ?, row_no = ?, field = ?, reason = ?, first_import = ?, first_row = ?
         WHERE campaign = ? AND bucket = ? AND number = ?";
@@ -112,6 +114,7 @@ statements! {
     Read record = "SELECT slot, version, number, body FROM record WHERE home = ? AND slot = ?";
     Read records = "SELECT slot, version, number, body FROM record WHERE home = ?";
     Read records_from = "SELECT slot, version, number, body FROM record WHERE home = ? AND slot > ? LIMIT ?";
+    Read homes = "SELECT DISTINCT home, token(home) FROM record WHERE token(home) > ? LIMIT ?";
     Removal remove_record = "DELETE FROM record WHERE home = ? AND slot = ?";
 
     // --- events nobody can place yet, and events for later features ---
@@ -125,7 +128,9 @@ statements! {
         at = ?, look_at = ?, deadline = ? WHERE account = ? AND id = ?";
     Read orphans = "SELECT id, account, sender, provider_id, campaign, seq, attempt, report, at, look_at, deadline FROM orphan
         WHERE account = ? AND id < ? LIMIT ?";
+    Read orphan_accounts = "SELECT DISTINCT account FROM orphan";
     Hot write_inbound = "UPDATE inbound USING TTL ? SET account = ?, kind = ?, provider_id = ?, body = ?, at = ? WHERE bucket = ? AND id = ?";
+    Read inbound = "SELECT account, kind, provider_id, body, at FROM inbound WHERE bucket = ? AND id = ?";
     Read inbound_index = "SELECT id, at FROM inbound WHERE bucket = ?";
 }
 

@@ -81,6 +81,14 @@ pub(super) async fn put(
     }
 }
 
+/// Writes a template as it stands; the same may be there already.
+pub(super) async fn take(cql: &Cql, template: &TemplateRecord) -> StoreResult<()> {
+    let (created_at, updated_at) = (template.created_at, template.updated_at);
+    let body = to_json(&Body { created_at, updated_at, definition: Arc::clone(&template.definition) })?;
+    let (home, id) = (home(&template.tenant), template.id.as_str());
+    super::taking::claim(cql, "template", (&home, id), (template.version, 0, &body)).await
+}
+
 /// Puts a template into the place of what was seen; false: something else stands there.
 async fn replace(cql: &Cql, template: &TemplateRecord, stored: Option<&TemplateRecord>) -> StoreResult<bool> {
     let created_at = stored.map_or(template.created_at, |stored| stored.created_at);

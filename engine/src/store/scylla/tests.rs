@@ -1,6 +1,7 @@
 //! The contract's promises on a real server.
 
 mod as_node;
+mod moving;
 mod nodes;
 pub(crate) mod server;
 mod trouble;
