@@ -10,6 +10,7 @@ pub mod config;
 pub mod grpc;
 pub mod listener;
 pub mod metrics;
+pub mod migrate;
 pub mod nodes;
 pub mod ops;
 pub mod schema;

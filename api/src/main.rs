@@ -1,13 +1,18 @@
 //! The binary `sluice`: the server, and the command line that drives it.
 
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use clap::Parser as _;
 use sluice_api::assembly::{self, ServeOptions};
 use sluice_api::cli::failure::Exit;
 use sluice_api::cli::output::Console;
-use sluice_api::cli::{self, CheckArgs, Cli, ClientCommand, Command, ConfigCommand, SchemaCommand, ServeArgs};
+use sluice_api::cli::{self, CheckArgs, Cli, ClientCommand, Command, ConfigCommand, MigrateArgs, MoveTo};
+use sluice_api::cli::{SchemaCommand, ServeArgs};
+use sluice_api::config::StoreKind;
+use sluice_api::migrate::Outcome;
 use sluice_api::{config, telemetry};
 use tokio_util::sync::CancellationToken;
 
@@ -28,6 +33,7 @@ fn main() -> ExitCode {
         Command::Serve(args) => serve(args),
         Command::Config(ConfigCommand::Check(args)) => check(args),
         Command::Schema(command) => schema(command),
+        Command::Migrate(args) => migrate(args),
         Command::Client(command) => client(&cli, command),
     }
 }
@@ -88,6 +94,49 @@ fn schema(command: &SchemaCommand) -> ExitCode {
     match done {
         Ok(()) => Exit::Ok.into(),
         Err(error) => fail("the tables", &error),
+    }
+}
+
+/// Moves the ledger into the other store.
+fn migrate(args: &MigrateArgs) -> ExitCode {
+    let report = config::check(&args.config);
+    let Some(config) = report.config else {
+        eprint!("{report}");
+        return Exit::Refused.into();
+    };
+    let into = if args.to == MoveTo::Scylla { StoreKind::Scylla } else { StoreKind::Embedded };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail("the runtime could not be started", &error),
+    };
+    let stop = Arc::new(AtomicBool::new(false));
+    let done = runtime.block_on(async {
+        let on_ctrl_c = Arc::clone(&stop);
+        tokio::spawn(async move {
+            if tokio::signal::ctrl_c().await.is_ok() {
+                on_ctrl_c.store(true, Ordering::Relaxed);
+            }
+        });
+        sluice_api::migrate::run(&config, into, args.abandon, &stop).await
+    });
+    match done {
+        Ok(Outcome::Moved(moved)) => {
+            println!("{}", sluice_api::migrate::told(&moved, into));
+            Exit::Ok.into()
+        }
+        Ok(Outcome::GivenUp) => {
+            println!("given up: the old ledger is the ledger, as before; empty the other one before another try");
+            Exit::Ok.into()
+        }
+        Ok(Outcome::Refused(told)) => {
+            eprintln!("error: nothing was moved: {told}");
+            Exit::Refused.into()
+        }
+        Ok(Outcome::Stopped(told)) => {
+            eprintln!("{told}");
+            Exit::Interrupted.into()
+        }
+        Err(error) => fail("the ledger was not moved", &format_args!("{error:#}")),
     }
 }
 

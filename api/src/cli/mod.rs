@@ -37,7 +37,7 @@ pub mod watch;
 
 use std::path::PathBuf;
 
-use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use tokio_util::sync::CancellationToken;
 
@@ -71,6 +71,8 @@ pub enum Command {
     /// The tables of a ledger on ScyllaDB or Cassandra
     #[command(subcommand)]
     Schema(SchemaCommand),
+    /// Move the ledger from SQLite to ScyllaDB or back, while no server runs
+    Migrate(MigrateArgs),
     /// What a client does.
     #[command(flatten)]
     Client(ClientCommand),
@@ -114,6 +116,33 @@ pub enum SchemaCommand {
     Apply(CheckArgs),
     /// Say whether the tables are those that this program needs; exits with 1 if they are not
     Check(CheckArgs),
+}
+
+/// Which way the ledger moves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum MoveTo {
+    /// From the file under data_dir into the keyspace of [store.scylla]
+    Scylla,
+    /// From the keyspace into a new file under data_dir
+    Embedded,
+}
+
+/// Moves everything the ledger knows, then reads and counts both sides again; repeat the command to go on after a break.
+#[derive(Debug, Clone, Args)]
+#[command(after_help = "\
+No server may run, and no campaign: pause those that do, and stop the server with SIGTERM.
+Exits with 0 when both sides are the same and the target is the ledger, with 4 when something must be done
+before (nothing was changed), with 1 when it failed or the two differ.")]
+pub struct MigrateArgs {
+    /// Where to
+    #[arg(long, value_enum)]
+    pub to: MoveTo,
+    /// The configuration file, with data_dir and [store.scylla]
+    #[arg(long, env = "SLUICE_CONFIG", default_value = "sluice.toml", value_name = "FILE")]
+    pub config: PathBuf,
+    /// Give up a move that is not finished: the old ledger is the ledger again, what the other holds of it is worth nothing
+    #[arg(long)]
+    pub abandon: bool,
 }
 
 /// Commands against a running server.

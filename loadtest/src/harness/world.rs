@@ -362,6 +362,11 @@ impl World {
         &self.token
     }
 
+    /// More keys for the next start, in the place of those that the world began with.
+    pub fn set_extra(&mut self, extra: String) {
+        self.extra = extra;
+    }
+
     /// The server's binary.
     #[must_use]
     pub fn binary(&self) -> &Path {

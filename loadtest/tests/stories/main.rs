@@ -7,6 +7,7 @@ mod cql;
 mod disturbed;
 mod fooled;
 mod kills;
+mod migrate;
 mod nodes;
 mod operations;
 mod outages;
