@@ -187,6 +187,18 @@ pub enum OpenError {
         /// What it says it is.
         found: String,
     },
+    /// Too few copies answer.
+    #[error(
+        "of the copies that consistency {level} asks for, {required}, only {alive} can be reached: bring nodes of the cluster back, or lower the keyspace's replication if it has more copies than nodes"
+    )]
+    Quorum {
+        /// The level, as the server names it.
+        level: String,
+        /// Copies that must answer.
+        required: i32,
+        /// Copies that can.
+        alive: i32,
+    },
     /// Reads could miss writes.
     #[error("consistency {level} does not do for this keyspace: {reason}")]
     Consistency {
@@ -210,10 +222,11 @@ pub enum OpenError {
         address: String,
     },
     /// The clock is wrong.
-    #[error(
-        "this machine's clock is more than a day behind the times written in the ledger: set it, or the server will refuse what is written"
-    )]
-    Clock,
+    #[error("{reason}: set it right, or wait until its time has come")]
+    Clock {
+        /// Which clock, and by how much.
+        reason: String,
+    },
     /// It has a part in a move, or is the old one after it.
     #[error("the keyspace is not opened: {reason}")]
     Moved {
@@ -226,4 +239,14 @@ pub enum OpenError {
         /// Why.
         reason: String,
     },
+}
+
+impl OpenError {
+    /// The times in the ledger are far ahead: this clock is wrong, or that of whoever wrote them was. The server would refuse what is
+    /// dated above them.
+    pub(super) fn behind_the_ledger() -> Self {
+        let reason =
+            "this machine's clock is more than a day behind the times written in the ledger (or somebody's was ahead)";
+        Self::Clock { reason: reason.to_owned() }
+    }
 }

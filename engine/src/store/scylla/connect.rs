@@ -118,19 +118,58 @@ async fn expect_server(session: &Session) -> Result<(), OpenError> {
     // ScyllaDB says which Cassandra it resembles in `release_version`, and what it is in a table of its own.
     let scylla = session.query_unpaged("SELECT version FROM system.versions WHERE key = 'local'", ()).await.ok();
     let own = scylla.and_then(|answer| answer.into_rows_result().ok()?.maybe_first_row::<(String,)>().ok()?);
-    let (name, version, least) = match own {
-        Some((version,)) => ("ScyllaDB", version, (5, 2)),
+    let own = own.map(|(version,)| version);
+    let release = match &own {
+        Some(_) => String::new(),
         None => {
             let answer = session.query_unpaged("SELECT release_version FROM system.local", ()).await;
             let rows = answer.map_err(|e| away(&e))?.into_rows_result().map_err(|e| refused(&e))?;
-            let (version,) = rows.first_row::<(String,)>().map_err(|e| refused(&e))?;
-            ("Cassandra", version, (4, 0))
+            rows.first_row::<(String,)>().map_err(|e| refused(&e))?.0
         }
     };
-    if version_of(&version) < least {
+    expect_version(own.as_deref(), &release)
+}
+
+/// Refuses a server that lacks what the statements need. `scylla`: its own version where it is one; `release`: of Cassandra.
+fn expect_version(scylla: Option<&str>, release: &str) -> Result<(), OpenError> {
+    let (name, version, least) = match scylla {
+        Some(version) => ("ScyllaDB", version, (5, 2)),
+        None => ("Cassandra", release, (4, 0)),
+    };
+    if version_of(version) < least {
         return Err(OpenError::Server { found: format!("{name} {version}") });
     }
     Ok(())
+}
+
+/// Farthest that this machine's clock may be from the server's: ScyllaDB refuses times three days ahead of its own.
+const CLOCKS_APART_MAX: i64 = 86_400_000;
+
+/// From which difference of the clocks on a line is written about it.
+const CLOCKS_APART_TOLD: i64 = 5_000;
+
+/// Compares this machine's clock with the server's, milliseconds since 1970.
+pub(super) async fn expect_clock(session: &Session, ours: impl Fn() -> i64) -> Result<(), OpenError> {
+    let before = ours();
+    let answer = session.query_unpaged("SELECT toUnixTimestamp(now()) FROM system.local", ()).await;
+    let rows = answer.map_err(|e| away(&e))?.into_rows_result().map_err(|e| refused(&e))?;
+    let (theirs,): (i64,) = rows.first_row().map_err(|e| refused(&e))?;
+    // What the answer took is nobody's error.
+    let apart = if theirs < before { before - theirs } else { (ours() - theirs).min(0) };
+    let told = clock_told(apart);
+    if apart.abs() > CLOCKS_APART_MAX {
+        return Err(OpenError::Clock { reason: told });
+    }
+    if apart.abs() > CLOCKS_APART_TOLD {
+        tracing::warn!("{told}: set it right; times in the ledger are this machine's");
+    }
+    Ok(())
+}
+
+/// How far this machine's clock is from the server's, in words.
+fn clock_told(apart_ms: i64) -> String {
+    let (seconds, way) = (apart_ms.unsigned_abs() / 1_000, if apart_ms > 0 { "ahead of" } else { "behind" });
+    format!("this machine's clock is {seconds} seconds {way} the CQL server's")
 }
 
 /// The first two numbers of a version.
@@ -187,6 +226,15 @@ mod tests {
         for (level, copies) in [(One, &three[..]), (One, &two_places), (LocalQuorum, &two_places)] {
             let told = level.suits(copies).unwrap_err().to_string();
             assert!(told.contains("use "), "{told}");
+        }
+    }
+
+    #[test]
+    fn old_servers_are_refused_by_name() {
+        assert!(expect_version(None, "4.0.1").is_ok() && expect_version(Some("5.2.0"), "").is_ok());
+        for (scylla, release, named) in [(None, "3.11.2", "Cassandra 3.11.2"), (Some("5.1.9"), "", "ScyllaDB 5.1.9")] {
+            let told = expect_version(scylla, release).unwrap_err().to_string();
+            assert!(told.contains(named) && told.contains("ScyllaDB 5.2 or Cassandra 4.0"), "{told}");
         }
     }
 

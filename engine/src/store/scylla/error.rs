@@ -2,6 +2,7 @@
 
 use scylla::errors::{DbError, ExecutionError, IntoRowsResultError, PrepareError, RequestAttemptError, RowsError};
 
+use super::OpenError;
 use crate::store::StoreError;
 
 /// How a request ended that did not succeed.
@@ -36,6 +37,17 @@ fn judge_attempt(attempt: &RequestAttemptError) -> Failed {
             Failed::Never(StoreError::Unavailable(format!("the server refuses the credentials in use: {text}")))
         }
         _ => Failed::Unknown(text),
+    }
+}
+
+/// What a failed request says when the ledger is opened.
+pub(super) fn not_opened(error: &ExecutionError) -> OpenError {
+    match error {
+        ExecutionError::LastAttemptError(RequestAttemptError::DbError(
+            DbError::Unavailable { consistency, required, alive },
+            _,
+        )) => OpenError::Quorum { level: consistency.to_string(), required: *required, alive: *alive },
+        other => OpenError::Away { reason: other.to_string() },
     }
 }
 

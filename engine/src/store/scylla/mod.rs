@@ -110,6 +110,7 @@ impl ScyllaStore {
     async fn open_for(config: ScyllaConfig, clock: Clock, to_move: bool) -> Result<Arc<Self>, OpenError> {
         let session = connect::connect(&config).await?;
         connect::use_keyspace(&session, &config).await?;
+        connect::expect_clock(&session, || clock.wall().0).await?;
         let Some(found) = schema::version(&session).await? else {
             return Err(OpenError::Schema { keyspace: config.keyspace });
         };

@@ -235,7 +235,7 @@ impl Node {
         let now = cql.stamps.now();
         let base = seen.as_ref().map_or(now, |row| now.max(row.body.end)).max(floor).max(cql.stamps.last() + 1);
         if base > now.saturating_add(owner::AHEAD_MAX) {
-            return Err(OpenError::Clock);
+            return Err(OpenError::behind_the_ledger());
         }
         let asked = cql.clock.lease();
         let (epoch, end) = (seen.as_ref().map_or(0, |row| row.epoch) + 1, base.saturating_add(self.reserved()));

@@ -149,7 +149,7 @@ impl Owner {
         let now = cql.stamps.now();
         let base = seen.as_ref().map_or(now, |seen| now.max(seen.ceiling)).max(end_of_nodes);
         if base > now.saturating_add(AHEAD_MAX) {
-            return Err(OpenError::Clock);
+            return Err(OpenError::behind_the_ledger());
         }
         let asked = cql.clock.lease();
         let epoch = seen.as_ref().map_or(0, |seen| seen.epoch) + 1;

@@ -9,6 +9,7 @@ use scylla::client::session::Session;
 use scylla::statement::Statement;
 
 use super::OpenError;
+use super::error::not_opened;
 use super::owner::RecordRow;
 
 /// Version of the tables; a keyspace with a higher one is refused.
@@ -106,7 +107,7 @@ pub(super) async fn version(session: &Session) -> Result<Option<u32>, OpenError>
         Ok(answer) => answer,
         Err(ExecutionError::LastAttemptError(RequestAttemptError::DbError(DbError::Invalid, _))) => return Ok(None),
         Err(ExecutionError::PrepareError(PrepareError::AllAttemptsFailed { .. })) => return Ok(None),
-        Err(error) => return Err(OpenError::Away { reason: error.to_string() }),
+        Err(error) => return Err(not_opened(&error)),
     };
     let refuse = |error: &dyn std::fmt::Display| OpenError::Refused { reason: error.to_string() };
     let rows = answer.into_rows_result().map_err(|e| refuse(&e))?;
@@ -118,7 +119,10 @@ pub(super) async fn version(session: &Session) -> Result<Option<u32>, OpenError>
 pub(super) async fn apply(session: &Session) -> Result<Option<u32>, OpenError> {
     let found = version(session).await?;
     expect_known(found)?;
-    let refuse = |error: scylla::errors::ExecutionError| OpenError::Refused { reason: error.to_string() };
+    let refuse = |error: scylla::errors::ExecutionError| match not_opened(&error) {
+        OpenError::Away { reason } => OpenError::Refused { reason },
+        other => other,
+    };
     for table in tables() {
         session.query_unpaged(patient(table), ()).await.map_err(refuse)?;
     }

@@ -61,12 +61,30 @@ async fn without_a_quorum_it_does_not_open() {
     config.patience = Duration::from_millis(300);
     query(&config, &keyspace_cql(&config.keyspace, 3)).await;
     // The tables can be made by one node alone; their version is decided by a quorum.
-    let told = apply_schema(&config, None).await.unwrap_err().to_string();
-    assert!(told.to_lowercase().contains("enough") || told.contains("LocalQuorum"), "{told}");
+    let refused = apply_schema(&config, None).await.unwrap_err();
+    assert!(matches!(refused, OpenError::Quorum { required: 2, alive: 1, .. }), "{refused:?}");
+    let refused = refusal(&config).await;
+    assert!(matches!(refused, OpenError::Quorum { .. }), "{refused:?}");
+    assert!(refused.to_string().contains("bring nodes"), "{refused}");
     let mut one = config.clone();
     one.consistency = super::super::ConsistencyLevel::One;
     let told = refusal(&one).await.to_string();
     assert!(told.contains("more than one copy"), "{told}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clock_that_is_days_off_is_refused() {
+    const TWO_DAYS: i64 = 2 * 86_400_000;
+    let config = fresh_keyspace();
+    let off = |by: i64| Clock::with_wall(move || crate::domain::time::UnixMillis(Clock::system().wall().0 + by));
+    for by in [TWO_DAYS, -TWO_DAYS] {
+        let refused = ScyllaStore::open(config.clone(), off(by)).await.map(drop).unwrap_err().to_string();
+        let way = if by > 0 { "ahead of" } else { "behind" };
+        assert!(refused.contains(&format!("seconds {way} the CQL server's: set it right")), "{refused}");
+    }
+    // Minutes are told, and change nothing.
+    ScyllaStore::open(config.clone(), off(-600_000)).await.unwrap().close().await.unwrap();
+    server::drop_keyspace(&config);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
