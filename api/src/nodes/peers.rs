@@ -181,8 +181,15 @@ impl Peers {
         if let Some(left) = left {
             request.headers_mut().insert(deadline::HEADER, deadline::header(left));
         }
-        let answer = async { channel.ready().await?.call(request).await };
-        let mut response = answer.await.map_err(|error| lost(&with_causes(&error)))?;
+        if let Err(error) = channel.ready().await {
+            return Err(lost(&self.unreached(peer, &with_causes(&error))));
+        }
+        let mut response = match channel.call(request).await {
+            Ok(response) => response,
+            // Connections are made when they are needed, so that this is where a wrong address shows.
+            Err(error) if is_unconnected(&error) => return Err(lost(&self.unreached(peer, &with_causes(&error)))),
+            Err(error) => return Err(lost(&with_causes(&error))),
+        };
         let proven = response.headers_mut().remove(headers::PROOF);
         if proven.is_none() && is_out_of_time(response.headers()) {
             return Err(lost(&"out of time"));
@@ -195,6 +202,19 @@ impl Peers {
             return Err(Unanswered::NotMine);
         }
         Ok(response)
+    }
+
+    /// Says once in a while that a node cannot be reached; gives the reason back.
+    fn unreached(&self, peer: &Peer, reason: &str) -> String {
+        if self.may_say() {
+            tracing::warn!(
+                peer = peer.name,
+                address = peer.address,
+                reason,
+                "a node that is there by the ledger cannot be reached: check [nodes] advertise and listen there, and the network between the two; its calls wait, its events are set aside"
+            );
+        }
+        format!("{} cannot be reached at {}: {reason}", peer.name, peer.address)
     }
 
     /// Says once in a while that a node does not prove the secret.
@@ -219,6 +239,22 @@ fn named((name, value): (&'static str, HeaderValue)) -> (tonic::codegen::http::H
 /// Node names and proofs are ASCII; what is not would be refused by the addressee.
 fn value(text: &str) -> HeaderValue {
     HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static(""))
+}
+
+/// Whether no connection could be made.
+fn is_unconnected(error: &dyn std::error::Error) -> bool {
+    use std::io::ErrorKind::{AddrNotAvailable, ConnectionRefused, HostUnreachable, NetworkUnreachable, TimedOut};
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let kind = inner.downcast_ref::<std::io::Error>().map(std::io::Error::kind);
+        let no_way = [AddrNotAvailable, ConnectionRefused, HostUnreachable, NetworkUnreachable, TimedOut];
+        // A name that is not known has no kind of its own.
+        if kind.is_some_and(|kind| no_way.contains(&kind)) || inner.to_string() == "dns error" {
+            return true;
+        }
+        cause = inner.source();
+    }
+    false
 }
 
 /// An error with what caused it: the transport's own text is only "transport error".

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use sluice_engine::domain::ids::{CampaignId, TenantId};
+use sluice_engine::nodes::Peer;
 use sluice_proto::v1;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy};
 use tokio::net::{TcpListener, TcpStream};
@@ -11,6 +12,8 @@ use tokio::sync::Notify;
 
 use super::house::House;
 use crate::grpc::tests::bench;
+use crate::nodes::peers::{Peers, Unanswered};
+use crate::nodes::proof::NodeSecret;
 
 /// A way to `to` whose first connection brings everything there and nothing back, until `cut`; the following ones are whole.
 async fn one_way_first(to: SocketAddr, cut: Arc<Notify>) -> SocketAddr {
@@ -58,6 +61,20 @@ async fn a_creation_whose_answer_is_lost_is_made_once() {
     let made = call.await.unwrap().unwrap().into_inner().campaign.unwrap();
     assert_eq!(count().await, 2, "the one of before, and this one");
     assert!(house.store.campaign(&tenant, &CampaignId::new(&made.campaign_id).unwrap()).await.is_ok());
+}
+
+/// An advertised address that nobody reaches is named, so that whoever reads the line knows where to look.
+#[tokio::test]
+async fn an_address_that_nobody_reaches_is_named() {
+    let address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let secret = NodeSecret::new(&"s".repeat(64)).unwrap();
+    let peers = Peers::new("b".to_owned(), secret, None);
+    for address in [address.to_string(), "no-such-host.invalid:1".to_owned()] {
+        let peer = Peer { name: "a".to_owned(), address: address.clone(), epoch: 1 };
+        let asked = peers.ask(&peer, Vec::new, "/any", None, tonic::body::Body::empty(), None).await;
+        let Err(Unanswered::Lost(told)) = asked else { panic!("nobody is there") };
+        assert!(told.contains(&format!("a cannot be reached at {address}")), "{told}");
+    }
 }
 
 /// A node that accepts and never says a word: somebody else takes over, and the call goes there.
