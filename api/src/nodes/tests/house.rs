@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,11 +27,12 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::Channel;
+use tonic::transport::{Certificate, Channel, ClientTlsConfig};
 
 use crate::auth::testing::Issuer;
+use crate::config::TlsFiles;
 use crate::grpc::tests::bench::{self, Authorised, NOW};
-use crate::grpc::{GrpcParts, GrpcServer, ServerInfo};
+use crate::grpc::{self, GrpcParts, GrpcServer, ServerInfo};
 use crate::nodes::events::EventRouter;
 use crate::nodes::proof::{NodeSecret, SECRET_BYTES_MIN};
 use crate::nodes::{self, Limits, Nodes};
@@ -209,6 +211,13 @@ impl House {
 
     /// A node with this name and secret, whose directory says `owners`.
     pub(super) async fn node(&self, name: &str, fill: char, owners: Owners) -> Node {
+        self.node_over(name, fill, owners, None).await
+    }
+
+    /// The same, speaking TLS with the test certificate to nodes whose certificate this authority signed (PEM).
+    pub(super) async fn node_over(&self, name: &str, fill: char, owners: Owners, trusts: Option<&str>) -> Node {
+        // As the binary does at its start.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let store = Arc::clone(&self.store);
         let told = Told::default();
         let account =
@@ -229,7 +238,7 @@ impl House {
             name: name.to_owned(),
             directory: Arc::new(directory),
             secret: secret(fill),
-            tls: None,
+            tls: trusts.map(|ca| ClientTlsConfig::new().ca_certificate(Certificate::from_pem(ca))),
             limits: limits(),
         });
         let engine = Arc::new(Engine::default());
@@ -258,7 +267,10 @@ impl House {
             async move { server.serve(public).await }
         });
         let (stopped, own) = (stop.clone(), Arc::clone(&engine));
-        tokio::spawn(async move { server.serve_nodes(inside, own, None, stopped).await });
+        let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata");
+        let files = TlsFiles { cert_file: data.join("tls-cert.pem"), key_file: data.join("tls-key.pem") };
+        let tls = trusts.map(|_| grpc::tls_config(&files).unwrap());
+        tokio::spawn(async move { server.serve_nodes(inside, own, tls, stopped).await });
         let ends = [shutdown.drop_guard(), stop.drop_guard()];
         Node { told, public: addresses[0], inside: addresses[1], engine, sink, owners, _ends: ends }
     }

@@ -29,6 +29,33 @@ async fn another_secret_is_refused_and_nothing_is_done() {
     assert_eq!((a.told(), b.told()), (Vec::<String>::new(), Vec::new()));
 }
 
+const AUTHORITY: &str = include_str!("../../../testdata/tls-ca.pem");
+
+/// Between nodes that speak TLS a call finds its owner; one that speaks plainly, or trusts another authority, is not spoken to.
+#[tokio::test]
+async fn nodes_speak_over_tls() {
+    let house = House::new();
+    let owners = Owners::default();
+    let a = house.node_over("a", 's', Arc::clone(&owners), Some(AUTHORITY)).await;
+    let b = house.node_over("b", 's', Arc::clone(&owners), Some(AUTHORITY)).await;
+    let plain = house.node("c", 's', Arc::clone(&owners)).await;
+    let strange = house.node_over("d", 's', owners, Some(include_str!("../../../testdata/tls-cert.pem"))).await;
+    a.sees("a-pool", "a");
+    a.furnish("a-").await;
+    a.fill("a-").await;
+    a.told();
+    let start = || v1::StartCampaignRequest { campaign_id: "a-campaign".to_owned(), ..Default::default() };
+    for other in [&plain, &strange] {
+        let mut request = tonic::Request::new(start());
+        request.set_timeout(std::time::Duration::from_millis(500));
+        let status = other.campaigns().await.start_campaign(request).await.unwrap_err();
+        assert!([Code::Unavailable, Code::DeadlineExceeded, Code::Cancelled].contains(&status.code()), "{status:?}");
+    }
+    assert_eq!(a.told(), Vec::<String>::new());
+    b.campaigns().await.start_campaign(start()).await.unwrap();
+    assert_eq!(a.told(), ["campaign a-campaign running"]);
+}
+
 /// The address of one node leads to another of the same installation.
 #[tokio::test]
 async fn a_call_for_another_node_is_refused() {
