@@ -8,6 +8,7 @@ from pathlib import Path
 import yaml
 
 import kit
+from composed import compose_is_whole
 from queries import HERE, dashboards, metric_names, of_dashboards, of_rules, panels, rules
 
 RUNBOOKS = HERE / "runbooks"
@@ -184,4 +185,4 @@ def every_alert_has_its_runbook():
     return problems
 
 
-CHECKS = [generated, promtool, every_panel_is_whole, names_agree, every_alert_is_tested, every_alert_has_its_runbook]
+CHECKS = [generated, promtool, every_panel_is_whole, names_agree, every_alert_is_tested, every_alert_has_its_runbook, compose_is_whole]
