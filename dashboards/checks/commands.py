@@ -1,4 +1,4 @@
-"""Every `sluice …` command in the runbooks and in the README exists, with its flags, in the binary at hand."""
+"""Every `sluice …` command in the runbooks, in the README here and in OPERATING.md exists, with its flags, in the binary at hand."""
 
 import functools
 import re
@@ -12,7 +12,7 @@ GLOBAL = {"--server", "--token-file", "--ca-file", "--timeout", "--output", "-o"
 
 def written():
     """(file, command) for everything that reads like a command line of sluice."""
-    for file in [*sorted((HERE / "runbooks").glob("*.md")), HERE / "README.md", HERE / "metrics.md", *sorted((HERE / "grafana").glob("*.json"))]:
+    for file in [*sorted((HERE / "runbooks").glob("*.md")), HERE.parent / "OPERATING.md", HERE / "README.md", HERE / "metrics.md", *sorted((HERE / "grafana").glob("*.json"))]:
         text = file.read_text()
         quoted = re.findall(r"[`']sluice ([^`'\n]+)[`']", text)
         lines = re.findall(r"^sluice (.+)$", text, re.M)
