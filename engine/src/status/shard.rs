@@ -166,8 +166,9 @@ impl Shard {
         self.woken.store(false, Ordering::SeqCst);
     }
 
-    /// Takes what is there and commits it, until nothing is left, or too little for another commit now and `all` is not asked for, or
-    /// the store refuses. False: it refused.
+    /// Takes what is there and commits it. With `all`: everything that was there when it came to its turn, not what comes meanwhile, for on
+    /// a busy node something always does. Else until nothing is left, or too little for another commit now. Or until the store refuses;
+    /// false: it refused.
     ///
     /// Runs in a task of its own, which outlives the caller: a commit that was begun is answered, whoever is stopped meanwhile.
     pub(crate) async fn flush(self: &Arc<Self>, all: bool) -> bool {
@@ -184,9 +185,13 @@ impl Shard {
 
     async fn flush_here(&self, all: bool) -> bool {
         let mut taken = self.taken.lock().await;
+        let mut left = taken.jobs.len() + self.inbox.lock().len();
         loop {
             // Also what was committed before a panic.
             self.answer(&mut taken);
+            if all && left == 0 {
+                return true;
+            }
             if !all && taken.jobs.is_empty() && self.expects_company() {
                 if !self.inbox.lock().is_empty() {
                     self.wake();
@@ -197,10 +202,16 @@ impl Shard {
             if taken.jobs.is_empty() {
                 return true;
             }
+            left = left.saturating_sub(taken.jobs.len());
             *self.begun.lock() = Some(Instant::now());
             crate::faults::point("status.taken");
             if !self.commit(&mut taken).await {
                 return false;
+            }
+            if !all {
+                // Whoever waits for what is here has its turn.
+                drop(taken);
+                taken = self.taken.lock().await;
             }
         }
     }

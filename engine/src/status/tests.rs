@@ -97,6 +97,33 @@ async fn an_outcome_that_cannot_be_written_holds_no_other_up() {
     assert_eq!(store.tally(campaign.key).await.unwrap().tally.open, u64::from(ALL) - 29);
 }
 
+/// Whoever gives a pool away waits for what was known then; on a busy node more keeps coming, and its lines are silent meanwhile.
+#[tokio::test]
+async fn a_flush_ends_although_more_keeps_coming() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, campaign) = damaged(dir.path(), &[]).await;
+    let (ledger, shared) = ledger(&store, &campaign);
+    let ledger = Arc::new(ledger);
+    let more = tokio::spawn({
+        let (ledger, shared, key) = (Arc::clone(&ledger), Arc::clone(&shared), campaign.key);
+        async move {
+            // While a commit is under way this has the only thread: there is always something left.
+            for seq in (0..ALL).cycle() {
+                if ledger.waiting() < 50 {
+                    ledger.post(entry(key, seq, report(1, Reported::Delivered)), shared.take_slot());
+                }
+                tokio::task::yield_now().await;
+            }
+        }
+    });
+    ledger.post(entry(campaign.key, 3, accepted(1, "wamid")), shared.take_slot());
+    let flushed = tokio::time::timeout(Duration::from_secs(60), ledger.flush()).await;
+    assert_eq!(flushed, Ok(true));
+    let known = store.message(message(campaign.key, 3)).await.unwrap().state.newest.unwrap();
+    assert_eq!(known.provider_id.as_deref(), Some("wamid"), "what was there is in the ledger");
+    more.abort();
+}
+
 /// What a start does with the attempts that were in flight.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_start_goes_around_a_damaged_row() {

@@ -219,7 +219,8 @@ impl Departure {
         Self { pools, lines, campaigns, _shut: shut }
     }
 
-    /// Waits until nothing is in flight, at most so long; then what is known is brought into the ledger.
+    /// Waits until nothing is in flight, at most so long; then what is known is brought into the ledger, at most as long again: what is not
+    /// there by then is told like what is in flight, and the lines are silent meanwhile.
     pub(crate) async fn settle(&self, context: &Context, most: Duration) {
         let quiet = async {
             while self.campaigns.iter().any(|campaign| campaign.in_flight() > 0) {
@@ -230,7 +231,9 @@ impl Departure {
             let in_flight: u64 = self.campaigns.iter().map(|campaign| campaign.in_flight()).sum();
             tracing::info!(in_flight, "these go along: their outcomes are told to the next owner");
         }
-        context.ledger.flush().await;
+        if tokio::time::timeout(most, context.ledger.flush()).await.is_err() {
+            tracing::info!("the ledger is slow: what it has not taken is told to the next owner");
+        }
     }
 
     /// What left lately, by pool. From here on nothing passes any gate of theirs, whatever stood there.

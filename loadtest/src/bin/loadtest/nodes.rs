@@ -54,8 +54,8 @@ pub(crate) async fn run_nodes(args: NodesArgs) -> anyhow::Result<bool> {
 
 #[derive(Debug, Args)]
 pub(crate) struct FiguresArgs {
-    /// Ceilings of the pools' lines, one pool each.
-    #[arg(long, value_delimiter = ',', default_values_t = [80, 80])]
+    /// Ceilings of the pools' lines, one pool each. With more than one, balance moves some beside what is measured.
+    #[arg(long, value_delimiter = ',', default_values_t = [80])]
     pools: Vec<u32>,
     /// Changes of owner: kill -9 and SIGTERM of whichever node has the pools.
     #[arg(long, default_value_t = 20)]
