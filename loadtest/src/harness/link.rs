@@ -63,7 +63,10 @@ impl fmt::Debug for Traffic {
 }
 
 /// A frame that is held back, and where it goes.
-type Held = (mpsc::UnboundedSender<Bytes>, Bytes);
+type Held = (mpsc::Sender<Bytes>, Bytes);
+
+/// Pieces of one direction that wait to be written; then nothing more is read.
+const WAITING: usize = 64;
 
 #[derive(Debug)]
 struct Shared {
@@ -107,14 +110,17 @@ impl Link {
         Ok(Self { address, shared, task })
     }
 
-    /// From now on it does this, with everybody's.
+    /// From now on it does this, with everybody's. Within a runtime.
     pub fn set(&self, way: Way) {
         self.shared.ways.send_modify(|ways| ways.all = way);
         if way != Way::Held {
-            for (to, frame) in self.shared.held.lock().drain(..) {
-                // The server may have closed the connection.
-                let _ = to.send(frame);
-            }
+            let held = std::mem::take(&mut *self.shared.held.lock());
+            tokio::spawn(async move {
+                for (to, frame) in held {
+                    // The server may have closed the connection.
+                    let _ = to.send(frame).await;
+                }
+            });
         }
     }
 
@@ -162,15 +168,15 @@ async fn carry(client: TcpStream, shared: Arc<Shared>, caller: Option<usize>) {
     // Small frames, each with somebody who waits for it.
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
     let ((from_client, to_client), (from_server, to_server)) = (client.into_split(), server.into_split());
-    let (up, going_up) = mpsc::unbounded_channel();
-    let (down, going_down) = mpsc::unbounded_channel();
+    let (up, going_up) = mpsc::channel(WAITING);
+    let (down, going_down) = mpsc::channel(WAITING);
     let requests = pump(from_client, up, Arc::clone(&shared), caller, true);
     let answers = pump(from_server, down, shared, caller, false);
     // A connection whose client is gone stays as long as something of it is held back.
     tokio::join!(requests, answers, write(going_up, to_server), write(going_down, to_client));
 }
 
-async fn write(mut pieces: mpsc::UnboundedReceiver<Bytes>, mut to: OwnedWriteHalf) {
+async fn write(mut pieces: mpsc::Receiver<Bytes>, mut to: OwnedWriteHalf) {
     while let Some(piece) = pieces.recv().await {
         if to.write_all(&piece).await.is_err() {
             return;
@@ -182,7 +188,7 @@ async fn write(mut pieces: mpsc::UnboundedReceiver<Bytes>, mut to: OwnedWriteHal
 /// Carries one direction, piece by piece: frames of CQL, else whatever came.
 async fn pump(
     mut from: OwnedReadHalf,
-    to: mpsc::UnboundedSender<Bytes>,
+    to: mpsc::Sender<Bytes>,
     shared: Arc<Shared>,
     caller: Option<usize>,
     is_request: bool,
@@ -199,7 +205,7 @@ async fn pump(
                 Way::Held if is_request && opcode == Some(BATCH) => shared.held.lock().push((to.clone(), piece)),
                 Way::Mute(percent) if !is_request && opcode == Some(RESULT) && shared.happens(percent) => {}
                 _ => {
-                    if to.send(piece).is_err() {
+                    if to.send(piece).await.is_err() {
                         return;
                     }
                 }
@@ -258,17 +264,17 @@ mod tests {
     }
 
     /// A server that says what it hears, and a line to it.
-    async fn line() -> (Link, mpsc::UnboundedReceiver<Vec<u8>>) {
+    async fn line() -> (Link, mpsc::Receiver<Vec<u8>>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("listens");
         let target = listener.local_addr().expect("an address");
-        let (said, heard) = mpsc::unbounded_channel();
+        let (said, heard) = mpsc::channel(WAITING);
         tokio::spawn(async move {
             while let Ok((mut socket, _)) = listener.accept().await {
                 let said = said.clone();
                 tokio::spawn(async move {
                     let mut bytes = vec![0; 1 << 10];
                     while let Ok(count @ 1..) = socket.read(&mut bytes).await {
-                        said.send(bytes[..count].to_vec()).expect("somebody listens");
+                        said.send(bytes[..count].to_vec()).await.expect("somebody listens");
                         socket.write_all(&frame(RESULT, b"done")).await.expect("it is there");
                     }
                 });

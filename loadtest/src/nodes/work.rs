@@ -114,7 +114,7 @@ impl Asker {
 /// # Errors
 /// When something cannot be done for minutes.
 pub async fn on_pool(asker: &Asker, books: &Books, pool: usize, recipients: u32) -> anyhow::Result<()> {
-    let policy = if pool % 2 == 0 { Policy::AtMostOnce } else { Policy::AtLeastOnce };
+    let policy = if pool.is_multiple_of(2) { Policy::AtMostOnce } else { Policy::AtLeastOnce };
     while !books.closing.load(Acquire) {
         // Numbers of people: a block for each pool, within it one run after the other.
         let (plan, block, first) = {
