@@ -28,8 +28,10 @@ const PARKED_KEPT: i64 = 86_400;
 const EVENTS_KEPT: i32 = 30 * 86_400;
 
 /// How often it is looked what other nodes parked; and of so much time at most one part is spent on it: all that waited lately is read.
+/// But no less often than the last says: what took long may have been a server that was away, and what was acknowledged waits to be applied.
 const REREAD: Duration = Duration::from_secs(2);
 const REREAD_PART: u32 = 20;
+const REREAD_MAX: Duration = Duration::from_secs(20);
 
 const WAITS: i8 = 0;
 const PLACED: i8 = 1;
@@ -50,6 +52,11 @@ pub(super) struct Parked {
     read_at: tokio::sync::Mutex<Option<Mono>>,
     /// One call at a time: what is written and what is held stay the same.
     turn: tokio::sync::Mutex<()>,
+}
+
+/// How long until the next reading, after one that took so long.
+fn pause_after(took: Duration) -> Duration {
+    (took * REREAD_PART).clamp(REREAD, REREAD_MAX)
 }
 
 /// What makes two events the same, as a number: the events need no index of their own.
@@ -127,7 +134,7 @@ impl Parked {
         let before: Vec<u64> = index.lock().waiting.keys().copied().collect();
         let read = load(cql).await?;
         let ended = cql.clock.mono();
-        *read_at = Some(ended + REREAD.max(ended.since(began) * REREAD_PART));
+        *read_at = Some(ended + pause_after(ended.since(began)));
         let mut index = index.lock();
         let now = index.now(&cql.clock);
         for id in before.iter().filter(|id| !read.waiting.contains_key(id)) {
@@ -396,4 +403,16 @@ pub(super) async fn orphans(cql: &Cql, accounts: &[AccountId], page: &Page) -> S
     }
     items.sort_by_key(|event| std::cmp::Reverse(event.id));
     Ok(paging::cut(items, size, |event| event.id.cast_signed()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reading_that_took_long_does_not_put_off_the_next_for_minutes() {
+        assert_eq!(pause_after(Duration::from_millis(5)), REREAD);
+        assert_eq!(pause_after(Duration::from_millis(500)), Duration::from_secs(10));
+        assert_eq!(pause_after(Duration::from_secs(30)), REREAD_MAX);
+    }
 }
