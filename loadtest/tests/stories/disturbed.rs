@@ -1,4 +1,7 @@
 //! Two and three nodes under random disturbances. (`loadtest nodes --disturbances 200` is the long form.)
+//!
+//! Not part of every check: what they do depends on the machine's timing, and they do not end well every time yet. What is known of that stands in
+//! `loadtest/README.md`. `.ci/cql run -- cargo test -p sluice-loadtest --test stories disturbed -- --ignored` runs them.
 
 use std::time::Duration;
 
@@ -22,11 +25,13 @@ async fn disturbed(nodes: usize, disturbances: usize, seed: u64) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "does not end well every time yet: see loadtest/README.md"]
 async fn two_nodes_lose_and_double_nothing() {
     disturbed(2, 10, 91).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "does not end well every time yet: see loadtest/README.md"]
 async fn three_nodes_lose_and_double_nothing() {
     disturbed(3, 10, 92).await;
 }
