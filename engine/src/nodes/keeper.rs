@@ -62,7 +62,7 @@ pub(super) struct State {
 impl Keeper {
     pub(crate) fn new(context: Arc<Context>, table: Arc<Table>) -> Arc<Self> {
         // On the page from the beginning: a series that appears with its first event shows no rise.
-        for rare in [names::NODES_DEPOSED, names::TERMS_LOST, names::LATE_FACTS] {
+        for rare in [names::POOLS_GIVEN, names::NODES_DEPOSED, names::TERMS_LOST, names::LATE_FACTS] {
             metrics::counter!(rare).increment(0);
         }
         Arc::new(Self { context, table, draining: AtomicBool::new(false), state: Mutex::default() })
