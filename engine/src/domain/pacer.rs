@@ -85,11 +85,6 @@ impl Pacer {
         }
     }
 
-    /// Whether the campaign has a rate of its own.
-    pub fn is_limited(&self) -> bool {
-        self.bucket.is_some()
-    }
-
     /// How long until the next refill: when to ask again. A thousand campaigns that ask more often than that cost more than what they send.
     pub fn asks_after(&self) -> Duration {
         self.refill_at.saturating_duration_since(Instant::now()).max(ASKS_MIN)
