@@ -5,7 +5,7 @@ use std::sync::Arc;
 use sluice_proto::v1;
 use tonic::{Code, Request};
 
-use super::house::{House, NOBODY, Owners};
+use super::house::{House, NOBODY};
 use crate::grpc::tests::bench;
 
 fn start(campaign: &str) -> v1::StartCampaignRequest {
@@ -50,11 +50,7 @@ async fn errors_of_the_owner_arrive_with_their_details() {
 /// Each node believes that the pool is the other's; then the other learns that it is its own.
 #[tokio::test]
 async fn who_does_not_own_it_says_so_and_the_call_goes_on_to_who_does() {
-    let house = House::new();
-    let a = house.node("a", 's', Owners::default()).await;
-    let b = house.node("b", 's', Owners::default()).await;
-    a.sees("a-pool", "a");
-    b.sees("a-pool", "a");
+    let (_house, a, b) = House::with_two_apart().await;
     a.furnish("a-").await;
     a.fill("a-").await;
     a.told();

@@ -201,6 +201,16 @@ impl House {
         Self::new().and_two().await
     }
 
+    /// Two nodes with a view of their own each; both see that `a-pool` is the first one's.
+    pub(super) async fn with_two_apart() -> (Self, Node, Node) {
+        let house = Self::new();
+        let a = house.node("a", 's', Owners::default()).await;
+        let b = house.node("b", 's', Owners::default()).await;
+        a.sees("a-pool", "a");
+        b.sees("a-pool", "a");
+        (house, a, b)
+    }
+
     pub(super) async fn and_two(self) -> (Self, Node, Node) {
         let house = self;
         let owners = Owners::default();

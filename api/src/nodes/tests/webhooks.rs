@@ -131,11 +131,7 @@ async fn a_frozen_owner_is_not_waited_for() {
 
 #[tokio::test]
 async fn an_owner_that_is_none_any_more_sends_them_on() {
-    let house = House::new();
-    let a = house.node("a", 's', Owners::default()).await;
-    let b = house.node("b", 's', Owners::default()).await;
-    a.sees("a-pool", "a");
-    b.sees("a-pool", "a");
+    let (house, a, b) = House::with_two_apart().await;
     a.furnish("a-").await;
     // The engine of a has lost the pool; b hears of it while it asks.
     *a.engine.refuses.lock() = Some(SinkError::Elsewhere);
