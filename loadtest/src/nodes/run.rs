@@ -104,19 +104,6 @@ fn settings() -> &'static str {
      [provider]\nread_timeout_ms = 1500\n[log]\nformat = \"json\"\n[metrics]\ndrift_pause_s = 1\n"
 }
 
-/// Statuses that come soon.
-fn statuses() -> Plan {
-    Plan {
-        sent_ms: [2, 30],
-        delivered_ms: [5, 60],
-        read_ms: [5, 100],
-        failed_ms: [5, 60],
-        meta_codes: vec![131_026],
-        twilio_codes: vec![30_005],
-        ..Plan::default()
-    }
-}
-
 /// Runs it; `say` hears what happens.
 ///
 /// # Errors
@@ -125,7 +112,7 @@ pub async fn run(order: &Order, say: impl Fn(&str)) -> anyhow::Result<Outcome> {
     let scene = Scene::start(&ScenePlan {
         nodes: order.nodes,
         pools: order.pools.clone(),
-        statuses: statuses(),
+        statuses: Plan::prompt(),
         seed: order.seed,
         lease: order.lease,
         extra: settings().to_owned(),

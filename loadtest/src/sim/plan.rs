@@ -150,6 +150,20 @@ impl Default for Plan {
 }
 
 impl Plan {
+    /// Statuses that come soon, and failures that nobody sends again for: the plan of stories about something else than statuses.
+    #[must_use]
+    pub fn prompt() -> Self {
+        Self {
+            sent_ms: [2, 30],
+            delivered_ms: [5, 60],
+            read_ms: [5, 100],
+            failed_ms: [5, 60],
+            meta_codes: vec![131_026],
+            twilio_codes: vec![30_005],
+            ..Self::default()
+        }
+    }
+
     /// Every recipient goes through sent, delivered and read at once, `batch` statuses per POST: the plan of throughput figures.
     #[must_use]
     pub fn straight(batch: u16) -> Self {

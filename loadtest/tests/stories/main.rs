@@ -40,15 +40,7 @@ pub(crate) const QUICK: &str = "[retry]\nbackoff_ms_min = 100\nbackoff_ms_max = 
 
 /// A plan whose statuses come soon.
 pub(crate) fn prompt() -> Plan {
-    Plan {
-        sent_ms: [2, 30],
-        delivered_ms: [5, 60],
-        read_ms: [5, 100],
-        failed_ms: [5, 60],
-        meta_codes: vec![131_026],
-        twilio_codes: vec![30_005],
-        ..Plan::default()
-    }
+    Plan::prompt()
 }
 
 /// A world with one Meta line and one SMS line of this ceiling, furnished.
