@@ -48,7 +48,8 @@ fn serve(args: &ServeArgs) -> ExitCode {
     if let Err(error) = telemetry::init(&config.log) {
         return fail("the log could not be opened", &error);
     }
-    let runtime = match tokio::runtime::Runtime::new() {
+    let threads = config.runtime.worker_threads.get();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail("the runtime could not be started", &error),
     };

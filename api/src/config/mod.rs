@@ -12,6 +12,7 @@ mod context;
 mod nodes;
 mod reader;
 mod report;
+mod runtime;
 mod secret;
 mod sections;
 mod store;
@@ -29,6 +30,7 @@ use toml::de::DeTable;
 pub use accounts::{Account, MetaAccount, ProviderAccount, TwilioAccount};
 pub use nodes::{Inside, Nodes};
 pub use report::{Kind, Place, Problem, Report};
+pub use runtime::Runtime;
 pub use secret::Secret;
 pub use sections::{
     Campaigns, Grpc, InDoubt, Listen, Log, LogFormat, Metrics, Pacing, Provider, Retry, Shutdown, Tls, TlsFiles,
@@ -56,6 +58,8 @@ pub struct Config {
     pub listen: Listen,
     /// Certificates.
     pub tls: Tls,
+    /// The threads that serve everything.
+    pub runtime: Runtime,
     /// Where the ledger is.
     pub store: Store,
     /// This server among others.
@@ -147,12 +151,14 @@ impl Config {
         let listen = root.section("listen", Listen::read);
         let tls = root.section("tls", Tls::read);
         let store = root.section("store", Store::read);
+        let runtime = root.section("runtime", |s| Runtime::read(s, store.kind == StoreKind::Embedded));
         let (shares, lease) = (store.kind == StoreKind::Scylla, store.scylla.config.lease);
         let config = Self {
             data_dir,
             public_base_url,
             listen,
             tls,
+            runtime,
             store,
             nodes: root.section("nodes", |s| Nodes::read(s, shares, lease)),
             auth: root.section("auth", auth::read),
