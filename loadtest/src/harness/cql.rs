@@ -93,6 +93,14 @@ impl CqlServer {
         Ok(())
     }
 
+    /// Whether it runs, and how its log ends, in words.
+    ///
+    /// # Errors
+    /// When the script does not answer.
+    pub async fn state(&mut self) -> anyhow::Result<String> {
+        self.ask("state").await
+    }
+
     /// `host:port` of its nodes.
     #[must_use]
     pub fn nodes(&self) -> &[String] {

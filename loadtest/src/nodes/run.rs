@@ -119,7 +119,12 @@ pub async fn run(order: &Order, say: impl Fn(&str)) -> anyhow::Result<Outcome> {
     })
     .await?;
     let scene = Arc::new(scene);
-    let outcome = rounds(order, &scene, &say).await;
+    let mut outcome = rounds(order, &scene, &say).await;
+    if outcome.is_err() {
+        // What ends a run may be its own server: one that ended by itself is nobody else's fault.
+        let state = scene.ledger.lock().await.state().await.unwrap_or_else(|error| error.to_string());
+        outcome = outcome.with_context(|| format!("the CQL server {state}"));
+    }
     let is_well = outcome.as_ref().is_ok_and(|outcome| outcome.wrong.is_empty());
     if !is_well {
         say(&format!("kept: {}", scene.cluster.lock().await.keep().display()));
