@@ -9,6 +9,7 @@
 mod accounts;
 mod auth;
 mod context;
+mod listen;
 mod nodes;
 mod reader;
 mod report;
@@ -28,14 +29,12 @@ use sluice_engine::webhook::twilio::PublicUrl;
 use toml::de::DeTable;
 
 pub use accounts::{Account, MetaAccount, ProviderAccount, TwilioAccount};
+pub use listen::{Listen, Tls, TlsFiles};
 pub use nodes::{Inside, Nodes};
 pub use report::{Kind, Place, Problem, Report};
 pub use runtime::Runtime;
 pub use secret::Secret;
-pub use sections::{
-    Campaigns, Grpc, InDoubt, Listen, Log, LogFormat, Metrics, Pacing, Provider, Retry, Shutdown, Tls, TlsFiles,
-    Webhooks,
-};
+pub use sections::{Campaigns, Grpc, InDoubt, Log, LogFormat, Metrics, Pacing, Provider, Retry, Shutdown, Webhooks};
 pub use store::{Scylla, Store, StoreKind, SyncMode};
 pub use traces::Traces;
 
