@@ -235,7 +235,16 @@ async fn check(
     };
     let (end, mut mended) = (Instant::now() + APPLIED, 0);
     loop {
-        let report = scene.cluster.lock().await.check(0, wanted.clone()).await?;
+        let checked = scene.cluster.lock().await.check(0, wanted.clone()).await;
+        let report = match checked {
+            Ok(report) => report,
+            // A ledger that was just killed may be slow to come back; nothing was compared.
+            Err(error) if Instant::now() >= end => return Err(error),
+            Err(_) => {
+                sleep(LOOK).await;
+                continue;
+            }
+        };
         mended += report.differences.of(crate::witness::compare::Kind::RecountDrift);
         if report.ok || report.only_stalled() || Instant::now() >= end {
             return Ok((report, mended));

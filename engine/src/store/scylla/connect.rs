@@ -14,9 +14,12 @@ use scylla::statement::{Consistency, SerialConsistency};
 
 use super::config::{ConsistencyLevel, OpenError, ScyllaConfig};
 
-/// How often a silent connection is asked whether it still lives, and how long it has to answer: a node that is frozen must not
-/// hold up more than one request.
+/// How often a silent connection is asked whether it still lives: a node that is frozen must not hold up more than one request.
 const ALIVE: Duration = Duration::from_secs(1);
+
+/// How long it has to answer. Half of a default lease after it froze a node is out of the way; shorter, and a server that is merely slow for
+/// a second (a pause of its collector, a sync that waits for a busy disk) loses all its connections, and has to answer them all anew.
+const ANSWERS: Duration = Duration::from_secs(2);
 
 impl ConsistencyLevel {
     /// As the configuration names it.
@@ -81,7 +84,7 @@ pub(super) async fn connect(config: &ScyllaConfig) -> Result<Session, OpenError>
         .tls_context(config.tls.clone())
         .connection_timeout(config.request_timeout)
         .keepalive_interval(ALIVE)
-        .keepalive_timeout(ALIVE)
+        .keepalive_timeout(ANSWERS)
         .schema_agreement_timeout(Duration::from_secs(60))
         .fetch_full_schema_metadata(false);
     if let Some(login) = &config.login {
