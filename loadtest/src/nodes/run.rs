@@ -99,9 +99,11 @@ impl Outcome {
 }
 
 /// The configuration that every node has beside its own.
-fn settings() -> &'static str {
-    "[retry]\nbackoff_ms_min = 100\nbackoff_ms_max = 400\n[breaker]\nbackoff_ms_min = 100\nbackoff_ms_max = 500\n\
-     [provider]\nread_timeout_ms = 1500\n[log]\nformat = \"json\"\n[metrics]\ndrift_pause_s = 1\n"
+fn settings() -> String {
+    format!(
+        "[runtime]\nworker_threads = {THREADS}\n[retry]\nbackoff_ms_min = 100\nbackoff_ms_max = 400\n[breaker]\nbackoff_ms_min = 100\n\
+         backoff_ms_max = 500\n[provider]\nread_timeout_ms = 1500\n[log]\nformat = \"json\"\n[metrics]\ndrift_pause_s = 1\n"
+    )
 }
 
 /// Runs it; `say` hears what happens.
@@ -115,7 +117,7 @@ pub async fn run(order: &Order, say: impl Fn(&str)) -> anyhow::Result<Outcome> {
         statuses: Plan::prompt(),
         seed: order.seed,
         lease: order.lease,
-        extra: settings().to_owned(),
+        extra: settings(),
     })
     .await?;
     let scene = Arc::new(scene);
