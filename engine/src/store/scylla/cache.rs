@@ -270,11 +270,13 @@ impl Cache {
         for answer in answers {
             let unfinished = || (Vec::new(), Err(StoreError::Bug("a batch was not finished".to_owned())));
             let (some, done): Answer = answer.await.unwrap_or_else(|_| unfinished());
-            some.into_iter().for_each(|(at, result)| results[at] = result);
-            failed = failed.or(done.err());
+            match done {
+                Ok(()) => some.into_iter().for_each(|(at, result)| results[at] = result),
+                Err(error) => failed = Some(error),
+            }
         }
         if let Some(error) = failed {
-            // Other segments, or parts of this one, may have been written. Nobody sends them now, so that the next who offers them may.
+            // Of segments that were written nobody sends anything now, so that the next who offers it may. Those that failed remember it themselves.
             for (at, key, attempt) in intents {
                 if results[at] == EntryResult::Applied {
                     let place = self.place((key.campaign, key.segment()));

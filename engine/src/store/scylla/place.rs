@@ -15,6 +15,7 @@ use super::cql::{Cql, Unit};
 use super::error::Failed;
 use super::hot::Hot;
 use super::segment::{Change, Segment};
+use crate::domain::message::Event;
 use crate::domain::time::Mono;
 use crate::store::{Entry, EntryResult, StoreError, StoreResult};
 
@@ -25,23 +26,32 @@ pub(super) type Results = Vec<(usize, EntryResult)>;
 pub(super) struct Call {
     entries: VecDeque<(usize, Entry)>,
     results: Results,
+    /// Intents among what was applied, by `seq`.
+    intents: Vec<(u32, u16)>,
     reply: oneshot::Sender<Answer>,
     asked_at: Mono,
 }
 
-/// What became of a call: the results so far, also where it failed. Of a call that failed they may not be durable.
+/// What became of a call: its results. Of a call that failed they may not be durable.
 pub(super) type Answer = (Results, StoreResult<()>);
 
 impl Call {
     /// A call and where its answer comes.
     pub(super) fn new(entries: VecDeque<(usize, Entry)>, asked_at: Mono) -> (Self, oneshot::Receiver<Answer>) {
         let (reply, answer) = oneshot::channel();
-        (Self { results: Vec::with_capacity(entries.len()), entries, reply, asked_at }, answer)
+        let results = Vec::with_capacity(entries.len());
+        (Self { results, entries, intents: Vec::new(), reply, asked_at }, answer)
     }
 
     fn answer(self, answer: StoreResult<()>) {
         // A caller that went away has its effect nevertheless.
         let _ = self.reply.send((self.results, answer));
+    }
+
+    /// Tells of a failure. First of all nobody has its intents: an offer that comes between must not get one that this caller may get again.
+    fn fail(self, place: &Place, error: StoreError) {
+        place.unclaimed.lock().extend(self.intents.iter().copied());
+        self.answer(Err(error));
     }
 
     /// Nothing of what is left is done, and why.
@@ -69,7 +79,7 @@ pub(super) struct Place {
     pub(super) segment: tokio::sync::Mutex<Option<Segment>>,
     pub(super) touched: AtomicU64,
     /// Intents that are durable, or may be, although their caller was told of a failure, by `seq`: whoever offers one of them again
-    /// gets it, once.
+    /// gets it, once. Where it turns out that nothing was written the offer makes the intent anew, and that is the once.
     pub(super) unclaimed: Mutex<HashMap<u32, u16>>,
 }
 
@@ -95,7 +105,7 @@ impl Place {
             if let Some(why) = &queue.stalled {
                 let why = why.clone();
                 drop(queue);
-                call.answer(Err(StoreError::Unavailable(why)));
+                call.fail(self, StoreError::Unavailable(why));
                 return;
             }
             queue.calls.push_back(call);
@@ -181,7 +191,7 @@ impl Place {
             Ok(calls) => calls,
             Err((error, calls)) => {
                 *held = None;
-                calls.into_iter().for_each(|call| call.answer(Err(error.clone())));
+                calls.into_iter().for_each(|call| call.fail(self, error.clone()));
                 return;
             }
         };
@@ -206,9 +216,13 @@ impl Place {
         loop {
             let Some(mut call) = self.queue.lock().calls.pop_front() else { return Ok(done) };
             while !Segment::is_full(change, cache.limits) {
-                let Some((at, entry)) = call.entries.pop_front() else { break };
-                match segment.apply(change, &unclaimed, entry.key.seq, entry.event, end) {
-                    Ok(result) => call.results.push((at, result)),
+                let Some((at, Entry { key, event })) = call.entries.pop_front() else { break };
+                let intent = if let Event::Intent { attempt, .. } = &event { Some((key.seq, *attempt)) } else { None };
+                match segment.apply(change, &unclaimed, key.seq, event, end) {
+                    Ok(result) => {
+                        call.intents.extend(intent.filter(|_| result == EntryResult::Applied));
+                        call.results.push((at, result));
+                    }
                     Err(error) => {
                         done.push(call);
                         return Err((error, done));
@@ -233,19 +247,23 @@ impl Place {
         mut calls: Vec<Call>,
     ) -> Result<(), ()> {
         let written = match self.unit(cache, hot, segment, &mut change).await {
-            Ok(None) => Ok(()),
+            Ok(None) => Ok(false),
             Ok(Some(unit)) => self.write(cache, &unit, &mut calls).await,
             Err(error) => Err(error),
         };
         match written {
-            Ok(()) => {
+            Ok(stalled) => {
+                if stalled {
+                    // Whoever offered these was told of a failure meanwhile.
+                    change.claimed.clear();
+                }
                 segment.publish(change, &mut self.unclaimed.lock());
                 hot.publish(self.key.1, &segment.summary, &cache.revision);
                 calls.into_iter().for_each(|call| call.answer(Ok(())));
                 Ok(())
             }
             Err(error) => {
-                calls.into_iter().for_each(|call| call.answer(Err(error.clone())));
+                calls.into_iter().for_each(|call| call.fail(self, error.clone()));
                 // The parts of a call that is cut are of one answer.
                 self.refuse_waiting(&error);
                 Err(())
@@ -270,8 +288,9 @@ impl Place {
         Ok(Some(unit))
     }
 
-    /// Sends the batch, identical, until it is known to be done. Callers wait as long as patience lasts; the batch is not given up.
-    async fn write(&self, cache: &Arc<Cache>, unit: &Unit, calls: &mut Vec<Call>) -> StoreResult<()> {
+    /// Sends the batch, identical, until it is known to be done. Callers wait as long as patience lasts; the batch is not given up. True: they
+    /// were told of a failure.
+    async fn write(&self, cache: &Arc<Cache>, unit: &Unit, calls: &mut Vec<Call>) -> StoreResult<bool> {
         let cql: &Cql = &cache.cql;
         let begun = cql.clock.mono();
         let (mut pause, mut stalled) = (None, None);
@@ -304,7 +323,7 @@ impl Place {
         if outcome.is_ok() {
             cache.written(unit.len(), cql.clock.mono().since(begun));
         }
-        outcome
+        outcome.map(|()| stalled.is_some())
     }
 
     /// Answers everybody that waits, and takes nothing more in.
@@ -315,11 +334,11 @@ impl Place {
             std::mem::take(&mut queue.calls)
         };
         let error = StoreError::Unavailable(why.to_owned());
-        calls.drain(..).chain(waiting).for_each(|call| call.answer(Err(error.clone())));
+        calls.drain(..).chain(waiting).for_each(|call| call.fail(self, error.clone()));
     }
 
     fn refuse_waiting(&self, error: &StoreError) {
-        self.drain().into_iter().for_each(|call| call.answer(Err(error.clone())));
+        self.drain().into_iter().for_each(|call| call.fail(self, error.clone()));
     }
 
     fn drain(&self) -> VecDeque<Call> {

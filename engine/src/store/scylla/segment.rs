@@ -54,8 +54,8 @@ pub(super) struct Change {
     messages: BTreeMap<u32, Touched>,
     summary: Summary,
     bytes: usize,
-    /// Messages whose unclaimed intent somebody offered again.
-    claimed: Vec<u32>,
+    /// Messages of which somebody gets an intent by this change.
+    pub(super) claimed: Vec<u32>,
     /// Lines of intents.
     pub(super) lines: Vec<LineKey>,
 }
@@ -228,7 +228,7 @@ impl Segment {
             change.lines.push(*line);
             return Ok(EntryResult::Applied);
         }
-        let bytes = text_bytes(&event);
+        let (bytes, is_intent) = (text_bytes(&event), matches!(event, Event::Intent { .. }));
         let moved = match step(&mut touched.state, event, end, None) {
             Ok(moved) => moved,
             Err(result) => return Ok(result),
@@ -236,6 +236,10 @@ impl Segment {
         if !touched.changed {
             touched.changed = true;
             change.bytes += ROW_BYTES;
+        }
+        // Whoever gets it now has it: what is known of an earlier offer, which was never written, is for nobody else.
+        if is_intent {
+            change.claimed.push(place);
         }
         change.bytes += bytes;
         if let Some(line) = moved.line.filter(|line| !change.lines.contains(line)) {

@@ -1,5 +1,7 @@
 //! What only this store does: repeated batches, parts of batches, counts made from rows, segments that give way.
 
+use std::sync::atomic::AtomicI64;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use super::super::connect;
@@ -9,6 +11,7 @@ use crate::domain::ids::{AccountId, CampaignKey, SEGMENT_LEN};
 use crate::domain::message::{Decision, Event, Reported};
 use crate::domain::stage::{End, Shown};
 use crate::domain::tally::Tally;
+use crate::domain::time::UnixMillis;
 use crate::store::conformance::*;
 use crate::store::{Entry, EntryResult, InboundEvent, StoreError};
 
@@ -51,6 +54,54 @@ async fn what_was_under_way_when_the_server_froze_is_finished() {
     store.close().await.unwrap();
     drop(store);
     assert_eq!(checked_counts(&*open(&config), key).await.tally.open, 150);
+}
+
+/// Offers entries until they are taken, as a hand-out does: what is asked while a refusal is told may be refused with it.
+async fn offered(store: &ScyllaStore, entries: Vec<Entry>) -> Vec<EntryResult> {
+    let taken = async {
+        loop {
+            match store.commit(entries.clone()).await {
+                Err(StoreError::Unavailable(_)) => tokio::time::sleep(Duration::from_millis(1)).await,
+                answer => return answer.unwrap().results,
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), taken).await.expect("it is taken")
+}
+
+/// A batch that is refused before it was ever sent (the wall clock jumped beyond the reserved timestamps): two hand-outs of the same messages
+/// that both offer them until they are taken must not both get them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_was_never_written_is_given_to_one_caller_only() {
+    let mut config = fresh_keyspace();
+    // No renewal, which would reserve more, comes within the test.
+    config.lease = Duration::from_secs(60);
+    let ahead = Arc::new(AtomicI64::new(0));
+    let clock = {
+        let ahead = Arc::clone(&ahead);
+        Clock::with_wall(move || {
+            let UnixMillis(now) = Clock::system().wall();
+            UnixMillis(now + ahead.load(Relaxed))
+        })
+    };
+    let opened = config.clone();
+    let store = server::block(async move { ScyllaStore::open(opened, clock).await.expect("it opens") });
+    let key = running(&*store, "jumped", 50).await.key;
+    ahead.store(3_600_000, Relaxed);
+    let told = store.commit(intents(key, 0..20)).await.unwrap_err();
+    assert!(matches!(told, StoreError::Unavailable(_)), "{told}");
+    ahead.store(0, Relaxed);
+    for expected in [EntryResult::Applied, EntryResult::Refused] {
+        let results = offered(&store, intents(key, 0..20)).await;
+        assert_eq!(results, vec![expected; 20], "one caller gets them, whoever comes first");
+    }
+    // Both in one commit.
+    ahead.store(3_600_000, Relaxed);
+    assert!(store.commit(intents(key, 20..21)).await.is_err());
+    ahead.store(0, Relaxed);
+    let both = offered(&store, [intents(key, 20..21), intents(key, 20..21)].concat()).await;
+    assert_eq!(both, [EntryResult::Applied, EntryResult::Refused]);
+    assert_eq!(checked_counts(&*store, key).await.tally.open, 21);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
