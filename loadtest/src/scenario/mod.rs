@@ -34,6 +34,7 @@ pub const SHIPPED: &[(&str, &str)] = shipped![
     "big",
     "slow-provider",
     "storm",
+    "outage",
     "kill200",
     "soak",
     "webhook-flood",
