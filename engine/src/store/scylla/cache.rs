@@ -12,11 +12,10 @@ use tokio::sync::OnceCell;
 use super::cql::Cql;
 use super::error::closed;
 use super::hot::Hot;
-use super::place::{Answer, Call, Place};
+use super::place::{Call, Place};
 use super::segment::{BatchLimits, Segment};
 use super::{hand_over, lines};
-use crate::domain::ids::{CampaignKey, LineKey, MessageKey};
-use crate::domain::message::Event;
+use crate::domain::ids::{CampaignKey, LineKey};
 use crate::nodes::PoolRef;
 use crate::store::{Committed, Entry, EntryResult, StoreError, StoreResult};
 
@@ -236,15 +235,11 @@ impl Cache {
         let (count, now) = (entries.len(), self.cql.clock.mono());
         let mut campaigns: Vec<CampaignKey> = Vec::new();
         let mut by_segment: HashMap<PlaceKey, VecDeque<(usize, Entry)>> = HashMap::new();
-        let mut intents: Vec<(usize, MessageKey, u16)> = Vec::new();
         let (mut passed, any_passing) = (Vec::new(), self.cql.owned.is_any_passing());
         for (at, entry) in entries.into_iter().enumerate() {
             if any_passing && let Some(passage) = self.cql.owned.passage(entry.key.campaign) {
                 passed.push((at, entry, passage));
                 continue;
-            }
-            if let Event::Intent { attempt, .. } = &entry.event {
-                intents.push((at, entry.key, *attempt));
             }
             if campaigns.last() != Some(&entry.key.campaign) && !campaigns.contains(&entry.key.campaign) {
                 campaigns.push(entry.key.campaign);
@@ -257,31 +252,33 @@ impl Cache {
         for (key, entries) in by_segment {
             let (call, answer) = Call::new(entries, now);
             self.place(key).enqueue(self, call);
-            answers.push(answer);
+            answers.push((key, answer));
         }
         let mut results = vec![EntryResult::Unknown; count];
-        let mut failed = None;
+        let (mut written, mut failed) = (Vec::with_capacity(answers.len()), None);
         for (at, entry, passage) in passed {
             match hand_over::pass_on(&self.cql, entry, passage).await {
                 Ok(result) => results[at] = result,
                 Err(error) => failed = Some(error),
             }
         }
-        for answer in answers {
-            let unfinished = || (Vec::new(), Err(StoreError::Bug("a batch was not finished".to_owned())));
-            let (some, done): Answer = answer.await.unwrap_or_else(|_| unfinished());
-            match done {
-                Ok(()) => some.into_iter().for_each(|(at, result)| results[at] = result),
+        for (key, answer) in answers {
+            let Ok(answer) = answer.await else {
+                failed = Some(StoreError::Bug("a batch was not finished".to_owned()));
+                continue;
+            };
+            match answer.done {
+                Ok(()) => {
+                    answer.results.into_iter().for_each(|(at, result)| results[at] = result);
+                    written.push((key, answer.intents));
+                }
                 Err(error) => failed = Some(error),
             }
         }
         if let Some(error) = failed {
             // Of segments that were written nobody sends anything now, so that the next who offers it may. Those that failed remember it themselves.
-            for (at, key, attempt) in intents {
-                if results[at] == EntryResult::Applied {
-                    let place = self.place((key.campaign, key.segment()));
-                    place.unclaimed.lock().insert(key.seq, attempt);
-                }
+            for (key, intents) in written {
+                self.place(key).unclaimed.lock().extend(intents);
             }
             return Err(error);
         }

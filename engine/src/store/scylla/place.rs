@@ -32,8 +32,14 @@ pub(super) struct Call {
     asked_at: Mono,
 }
 
-/// What became of a call: its results. Of a call that failed they may not be durable.
-pub(super) type Answer = (Results, StoreResult<()>);
+/// What became of a call.
+pub(super) struct Answer {
+    pub(super) results: Results,
+    /// Intents among what was applied, by `seq`.
+    pub(super) intents: Vec<(u32, u16)>,
+    /// Of a call that failed the results may not be durable.
+    pub(super) done: StoreResult<()>,
+}
 
 impl Call {
     /// A call and where its answer comes.
@@ -43,9 +49,9 @@ impl Call {
         (Self { results, entries, intents: Vec::new(), reply, asked_at }, answer)
     }
 
-    fn answer(self, answer: StoreResult<()>) {
+    fn answer(self, done: StoreResult<()>) {
         // A caller that went away has its effect nevertheless.
-        let _ = self.reply.send((self.results, answer));
+        let _ = self.reply.send(Answer { results: self.results, intents: self.intents, done });
     }
 
     /// Tells of a failure. First of all nobody has its intents: an offer that comes between must not get one that this caller may get again.
