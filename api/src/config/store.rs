@@ -64,7 +64,7 @@ impl Store {
         let kind = s.choice("kind", "embedded", &kinds).unwrap_or(StoreKind::Embedded);
         Self {
             kind,
-            cache_mib: s.count("cache_mib", 16, 4..=4_096),
+            cache_mib: s.count("cache_mib", 4, 1..=4_096),
             group_commit: s.milliseconds("group_commit_ms", 8, 0..=100),
             group_commit_entries: s.count("group_commit_entries", 4_096, 1..=65_536),
             sync: s

@@ -176,7 +176,7 @@ grpc = \"127.0.0.1:1\"
 grpc = \"nonsense\"
 [store]
 sync = \"ful\"
-cache_mib = 1
+cache_mib = 0
 group_commit_ms = \"2\"
 body_bytes_max = 1
 [webhooks]
@@ -190,7 +190,7 @@ level = \"loud\"
         "line 3: lisen: unknown key; did you mean [listen]?",
         "line 6: listen.grpc: \"nonsense\": must be address:port, e.g. 0.0.0.0:7400",
         "line 8: store.sync: must be one of full, normal, not \"ful\"; did you mean \"full\"?",
-        "line 9: store.cache_mib: must be a whole number from 4 to 4096, not 1; the default is 16",
+        "line 9: store.cache_mib: must be a whole number from 1 to 4096, not 0; the default is 4",
         "line 10: store.group_commit_ms: must be a whole number from 0 to 100; the default is 8",
         "line 11: store.body_bytes_max: unknown key; it belongs in [webhooks]",
         "line 13: webhooks.body_byte_max: unknown key; did you mean body_bytes_max?",

@@ -90,7 +90,7 @@ impl EmbeddedConfig {
     pub fn new(dir: impl Into<PathBuf>) -> Self {
         Self {
             dir: dir.into(),
-            cache_mib: 16,
+            cache_mib: 4,
             synced: true,
             group_entries_max: 4_096,
             group_interval: Duration::from_millis(2),
