@@ -1,19 +1,19 @@
-//! Campaigns: create, read, change, copy, remove.
+//! Campaigns: read, change, remove.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::error::{Error, OrNotFound, Result, Violations};
 use super::page::{PageOf, PageRequest};
-use super::settings::{self, CampaignSpec, CampaignUpdate, SettingsSpec};
+use super::settings::{self, CampaignUpdate};
 use super::stats::Stats;
-use super::{Control, filter, fresh_id, query, request_id, same_version};
+use super::{Control, filter, query, same_version};
 use crate::domain::campaign::{Campaign, CampaignState, Move, next_state};
-use crate::domain::ids::{CampaignId, CampaignKey, PoolId, TemplateId, TenantId};
+use crate::domain::ids::{CampaignId, PoolId, TemplateId, TenantId};
 use crate::domain::line::{Pool, ProviderKind};
 use crate::domain::phone;
 use crate::domain::template::Template;
-use crate::store::{Created, StoreError, TemplateRecord};
+use crate::store::{StoreError, TemplateRecord};
 
 /// How often a change without an etag is tried again when the record moved meanwhile.
 const CHANGES_MAX: usize = 8;
@@ -29,86 +29,8 @@ pub struct CampaignView {
     pub stats: Stats,
 }
 
-/// What a campaign refers to, checked to go together.
-struct References {
-    template: TemplateRecord,
-    pool: Pool,
-}
-
 impl Control {
-    /// Creates a draft.
-    pub async fn create_campaign(&self, tenant: &TenantId, request: &str, spec: CampaignSpec) -> Result<CampaignView> {
-        self.accepting()?;
-        let request = request_id(request)?;
-        let now = self.now();
-        let mut violations = Violations::default();
-        let id = if spec.id.is_empty() { fresh_id("c-") } else { spec.id.clone() };
-        let id = violations.id("campaign_id", CampaignId::new(&id));
-        settings::check_texts(Some(&spec.name), Some(&spec.description), Some(&spec.labels), &mut violations);
-        let checked = spec.settings.checked(&self.defaults.settings, now, &mut violations);
-        let references = self.references(tenant, &spec.settings, &mut violations).await?;
-        violations.check()?;
-        let (Some(id), Some(references)) = (id, references) else {
-            return Err(Error::Bug("a checked campaign lacks its references".to_owned()));
-        };
-        warm_up_phones(checked.region.as_deref()).await;
-        let record = Campaign {
-            key: CampaignKey(0),
-            tenant: tenant.clone(),
-            id,
-            version: 0,
-            name: spec.name,
-            description: spec.description,
-            labels: spec.labels,
-            created_by: spec.created_by,
-            created_at: now,
-            updated_at: now,
-            state: CampaignState::Draft,
-            hold: None,
-            pool: references.pool.id.clone(),
-            template: references.template.id.clone(),
-            template_version: references.template.version,
-            template_definition: Arc::clone(&references.template.definition),
-            settings: checked,
-            recipients: 0,
-            refused: 0,
-            next_seq: 0,
-            sealed: None,
-            started_at: None,
-            ended_at: None,
-            settled_at: None,
-            end: None,
-        };
-        let created = self.store.create_campaign(record, request).await?;
-        self.view_created(created, &spec.id).await
-    }
-
-    /// The answer to a creation; a `request_id` that made something else under another id is refused.
-    async fn view_created(&self, created: Created<Campaign>, asked: &str) -> Result<CampaignView> {
-        if !created.fresh && !asked.is_empty() && created.record.id.as_str() != asked {
-            return Err(Error::Exists {
-                what: "campaign of this request_id",
-                id: created.record.id.as_str().to_owned(),
-            });
-        }
-        self.view(created.record).await
-    }
-
-    /// Template and pool of the settings; what is wrong with them is added to `violations`.
-    async fn references(
-        &self,
-        tenant: &TenantId,
-        spec: &SettingsSpec,
-        violations: &mut Violations,
-    ) -> Result<Option<References>> {
-        let template = self.template_of(tenant, "settings.template_id", &spec.template, violations).await?;
-        let pool = self.pool_of(tenant, "settings.pool_id", &spec.pool, violations).await?;
-        let (Some(template), Some(pool)) = (template, pool) else { return Ok(None) };
-        check_suits(&template.definition, pool.kind, "settings.template_id", violations)?;
-        Ok(Some(References { template, pool }))
-    }
-
-    async fn template_of(
+    pub(super) async fn template_of(
         &self,
         tenant: &TenantId,
         field: &str,
@@ -126,7 +48,7 @@ impl Control {
         }
     }
 
-    async fn pool_of(
+    pub(super) async fn pool_of(
         &self,
         tenant: &TenantId,
         field: &str,
@@ -256,35 +178,6 @@ impl Control {
         deleted.or_not_found("campaign", id)
     }
 
-    /// A new draft with the settings of another campaign, its template and pool as they are now, without recipients and times.
-    pub async fn clone_campaign(
-        &self,
-        tenant: &TenantId,
-        request: &str,
-        source: &str,
-        id: String,
-        name: String,
-        created_by: String,
-    ) -> Result<CampaignView> {
-        let source = self.campaign_record(tenant, source).await?;
-        let settings = SettingsSpec {
-            template: source.template.as_str().to_owned(),
-            pool: source.pool.as_str().to_owned(),
-            rate: source.settings.rate,
-            workers: Some(source.settings.workers),
-            policy: Some(source.settings.policy),
-            retries_max: Some(u32::from(source.settings.retries_max)),
-            region: source.settings.region.clone().unwrap_or_default(),
-            start_at: None,
-            stop_at: None,
-            settle_window: Some(std::time::Duration::from_millis(source.settings.settle_window_ms)),
-        };
-        let name = if name.is_empty() { source.name } else { name };
-        let spec =
-            CampaignSpec { id, name, description: source.description, labels: source.labels, created_by, settings };
-        self.create_campaign(tenant, request, spec).await
-    }
-
     /// The record; another tenant's is no record.
     pub(super) async fn campaign_record(&self, tenant: &TenantId, id: &str) -> Result<Campaign> {
         let parsed = CampaignId::new(id).map_err(|_| Error::not_found("campaign", id))?;
@@ -350,7 +243,7 @@ fn other_kind(campaign: &Campaign, is: Option<ProviderKind>, asked: ProviderKind
 }
 
 /// The phone library takes most of a second to load its tables: not when the first row waits for it, and not on a runtime thread.
-async fn warm_up_phones(region: Option<&str>) {
+pub(super) async fn warm_up_phones(region: Option<&str>) {
     if region.is_some() {
         // A panic there would show again, and be told, with the first row.
         let _ = tokio::task::spawn_blocking(phone::warm_up).await;

@@ -8,6 +8,7 @@ mod accounts;
 mod admin;
 mod campaigns;
 mod counts;
+mod creation;
 mod error;
 mod filter;
 mod imports;

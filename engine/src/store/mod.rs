@@ -94,6 +94,11 @@ pub trait Store: Send + Sync + 'static {
 
     /// Stores a new campaign and assigns its key; `key`, `version` of the argument are ignored.
     async fn create_campaign(&self, campaign: Campaign, request_id: Option<&str>) -> StoreResult<Created<Campaign>>;
+    /// What an earlier call with this `request_id` created; `None`: nothing yet.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`] if it made something else, or the campaign was deleted since.
+    async fn created_campaign(&self, tenant: &TenantId, request_id: &str) -> StoreResult<Option<Campaign>>;
     /// Replaces the record if the stored version is `campaign.version`; returns it with the next version.
     /// The fields `recipients`, `refused`, `next_seq`, `sealed` and `end` are the store's own and are kept as stored; when they
     /// move (an import, the seal), the version stays, so that callers need not read again for what they did not change. One who

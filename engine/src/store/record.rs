@@ -373,11 +373,11 @@ pub struct ParkedCounts {
 pub struct InboundEvent {
     /// The verified account.
     pub account: AccountId,
-    /// `message`, or the provider's field name.
+    /// What it is: a word of [`OtherKind`](crate::webhook::OtherKind), or `bad`.
     pub kind: Box<str>,
     /// The provider's id, for de-duplication; empty: none.
     pub provider_id: Box<str>,
-    /// The raw JSON or form.
+    /// JSON: `raw`, the text as it came, beside what was said around it (`field`, `owner`, `sender`, `service`, `provider_at`, `reason`).
     pub body: Box<str>,
     /// When it came.
     pub at: UnixMillis,

@@ -69,6 +69,27 @@ async fn a_request_id_makes_creation_safe_to_repeat() {
     assert_ne!(elsewhere.record.id, first.record.id);
 }
 
+/// An answer may be lost for long: a repetition finds what was created then, whatever has changed since.
+#[tokio::test]
+async fn a_repetition_needs_nothing_of_what_the_creation_needed() {
+    let bench = Bench::furnished().await;
+    let mut spec = campaign("");
+    spec.settings.stop_at = Some(UnixMillis(START + 60_000));
+    let first = bench.control.create_campaign(&acme(), "r-1", spec.clone()).await.unwrap().record;
+    let clone = async || {
+        let (id, name) = (String::new(), String::new());
+        bench.control.clone_campaign(&acme(), "r-2", first.id.as_str(), id, name, "ada".to_owned()).await
+    };
+    let cloned = clone().await.unwrap().record;
+    bench.wall.fetch_add(61_000, std::sync::atomic::Ordering::SeqCst);
+    assert_eq!(fields(bench.control.create_campaign(&acme(), "", spec.clone()).await), ["settings.stop_at"]);
+    assert_eq!(bench.control.create_campaign(&acme(), "r-1", spec.clone()).await.unwrap().record.key, first.key);
+    bench.control.delete_campaign(&acme(), first.id.as_str(), None).await.unwrap();
+    assert_eq!(clone().await.unwrap().record.key, cloned.key);
+    let gone = bench.control.create_campaign(&acme(), "r-1", spec).await.unwrap_err();
+    assert!(gone.to_string().contains("deleted"), "{gone}");
+}
+
 #[tokio::test]
 async fn an_update_changes_what_is_given_and_tells_the_actor() {
     let bench = Bench::furnished().await;

@@ -160,6 +160,9 @@ impl Store for Broken {
     async fn create_campaign(&self, campaign: Campaign, request_id: Option<&str>) -> StoreResult<Created<Campaign>> {
         self.inner.create_campaign(campaign, request_id).await
     }
+    async fn created_campaign(&self, tenant: &TenantId, request_id: &str) -> StoreResult<Option<Campaign>> {
+        self.inner.created_campaign(tenant, request_id).await
+    }
     async fn update_campaign(&self, campaign: Campaign) -> StoreResult<Campaign> {
         self.inner.update_campaign(campaign).await
     }

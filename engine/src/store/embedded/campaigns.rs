@@ -59,14 +59,20 @@ pub(super) fn by_id(conn: &Connection, tenant: &TenantId, id: &CampaignId) -> Tr
     find(conn, "tenant = ?1 AND id = ?2", [tenant.as_str(), id.as_str()])?.ok_or_else(missing)
 }
 
+/// What this request created.
+pub(super) fn created(conn: &Connection, tenant: &TenantId, request: Option<&str>) -> Try<Option<Campaign>> {
+    let Some(made) = requests::made(conn, tenant, request, Kind::Campaign)? else { return Ok(None) };
+    match find(conn, "key = ?1", [made.key])? {
+        None => Ok(rules::request_made_deleted(&made.id)?),
+        found => Ok(found),
+    }
+}
+
 /// Stores a new campaign; the same request again gives the same campaign.
 pub(super) fn create(conn: &Connection, mut campaign: Campaign, request: Option<&str>) -> Try<Created<Campaign>> {
     let tenant = campaign.tenant.clone();
-    if let Some(made) = requests::made(conn, &tenant, request, Kind::Campaign)? {
-        return match find(conn, "key = ?1", [made.key])? {
-            Some(record) => Ok(Created { record, fresh: false }),
-            None => Ok(rules::request_made_deleted(&made.id)?),
-        };
+    if let Some(record) = created(conn, &tenant, request)? {
+        return Ok(Created { record, fresh: false });
     }
     if find(conn, "tenant = ?1 AND id = ?2", [tenant.as_str(), campaign.id.as_str()])?.is_some() {
         return Err(StoreError::Exists { what: "campaign", id: campaign.id.to_string() }.into());

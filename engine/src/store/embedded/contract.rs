@@ -54,6 +54,11 @@ impl Store for EmbeddedStore {
         self.write(move |ledger| campaigns::create(ledger.conn(), campaign, request.as_deref())).await
     }
 
+    async fn created_campaign(&self, tenant: &TenantId, request_id: &str) -> StoreResult<Option<Campaign>> {
+        let (tenant, request) = (tenant.clone(), request_id.to_owned());
+        self.readers.read(move |conn| campaigns::created(conn, &tenant, Some(&request))).await
+    }
+
     async fn update_campaign(&self, campaign: Campaign) -> StoreResult<Campaign> {
         self.write(move |ledger| campaigns::update(ledger.conn(), &campaign)).await
     }

@@ -112,8 +112,8 @@ async fn name(cql: &Cql, tenant: &TenantId, id: &str) -> StoreResult<Option<i64>
 /// half done is finished by the repetition, or is out of everybody's sight.
 pub(super) async fn create(cql: &Cql, mut campaign: Campaign, request: Option<&str>) -> StoreResult<Created<Campaign>> {
     let tenant = campaign.tenant.clone();
-    if let Some(made) = requests::made(cql, &tenant, request, Kind::Campaign).await? {
-        return finish(cql, &tenant, made).await;
+    if let Some(record) = created(cql, &tenant, request).await? {
+        return Ok(Created { record, fresh: false });
     }
     let exists = || StoreError::Exists { what: "campaign", id: campaign.id.to_string() };
     if let Some(key) = name(cql, &tenant, campaign.id.as_str()).await?
@@ -140,6 +140,14 @@ pub(super) async fn create(cql: &Cql, mut campaign: Campaign, request: Option<&s
         return Err(exists());
     }
     Ok(Created { record: by_key(cql, CampaignKey(key)).await?, fresh: true })
+}
+
+/// What this request created.
+pub(super) async fn created(cql: &Cql, tenant: &TenantId, request: Option<&str>) -> StoreResult<Option<Campaign>> {
+    match requests::made(cql, tenant, request, Kind::Campaign).await? {
+        Some(made) => Ok(Some(finish(cql, tenant, made).await?.record)),
+        None => Ok(None),
+    }
 }
 
 async fn claim_name(cql: &Cql, tenant: &TenantId, id: &str, key: i64) -> StoreResult<bool> {

@@ -85,6 +85,10 @@ impl Store for ScyllaStore {
         campaigns::create(&self.cql, campaign, request_id).await
     }
 
+    async fn created_campaign(&self, tenant: &TenantId, request_id: &str) -> StoreResult<Option<Campaign>> {
+        campaigns::created(&self.cql, tenant, Some(request_id)).await
+    }
+
     async fn update_campaign(&self, campaign: Campaign) -> StoreResult<Campaign> {
         let stored = self.recorded(campaign.key).await?;
         let hot = if ImportRules::of(&stored) == ImportRules::of(&campaign) {
