@@ -300,8 +300,8 @@ impl LineShared {
         gate.breaker.learn(outcome, now)
     }
 
-    /// The probe was not used.
-    pub(crate) fn probe_withdrawn(&self) {
+    /// The probe was not used. Nothing where there is none.
+    pub(super) fn probe_withdrawn(&self) {
         let now = self.clock.mono();
         self.gate.lock().breaker.probe_withdrawn(now);
     }

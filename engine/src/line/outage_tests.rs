@@ -105,8 +105,8 @@ impl Stage {
         while let Err(again) = self.line.pass(1) {
             self.clock.sleep_until(again).await;
         }
-        drop(permit);
         let busy = self.line.begin_request();
+        drop(permit);
         let is_down = (self.outage.0..self.outage.1).contains(&self.clock.mono());
         let (took, outcome) = match (is_down, self.down) {
             (false, _) => (LATENCY, Outcome::Clear),
@@ -121,9 +121,6 @@ impl Stage {
     }
 
     fn withdraw(&self) {
-        if self.line.is_stopped_by_breaker() {
-            self.line.probe_withdrawn();
-        }
         self.withdrawn.fetch_add(1, Ordering::Relaxed);
     }
 }
@@ -164,4 +161,27 @@ async fn five_minutes_of_silence_at_a_thousand_a_second_leave_tens_in_doubt() {
 #[tokio::test(start_paused = true)]
 async fn five_minutes_of_errors_at_a_thousand_a_second_leave_tens_in_doubt() {
     outage(Down::Failing).await;
+}
+
+/// Not after a minute: a message whose campaign ended just before it was granted the probe must not keep the line silent.
+#[tokio::test(start_paused = true)]
+async fn a_probe_that_nobody_used_is_the_next_messages_at_once() {
+    let line = Arc::clone(&Stage::new(Down::Silent).line);
+    let room = || line.room(Duration::from_millis(25));
+    tokio::time::advance(Duration::from_secs(2)).await;
+    while !line.learn(Outcome::Unclear, None) {}
+    assert_eq!(room(), Room::Stopped, "the breaker is open");
+    tokio::time::advance(BreakerConfig::default().backoff_min).await;
+    for _ in 0..3 {
+        assert_eq!(room(), Room::Permits(1));
+        let permits = line.grant(1);
+        assert_eq!(room(), Room::Stopped, "one probe at a time");
+        drop(permits);
+    }
+    assert_eq!(room(), Room::Permits(1));
+    let permits = line.grant(1);
+    let busy = line.begin_request();
+    drop(permits);
+    drop(busy);
+    assert_eq!(room(), Room::Stopped, "it was under way: its outcome decides");
 }

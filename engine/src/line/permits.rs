@@ -50,6 +50,10 @@ impl Drop for Permits {
         if self.count > 0 {
             let before = self.line.outstanding.fetch_sub(self.count, Ordering::SeqCst);
             assert!(before >= self.count, "a permit is given back once");
+            // A probe is granted alone: if nothing became of it, the next message is the probe.
+            if before == self.count && self.line.busy.load(Ordering::SeqCst) == 0 {
+                self.line.probe_withdrawn();
+            }
         }
     }
 }

@@ -183,8 +183,9 @@ async fn exchange(
     requests: &mut http1::SendRequest<Full<Bytes>>,
     mut connection: std::pin::Pin<&mut impl Future<Output = hyper::Result<()>>>,
 ) -> bool {
-    drop(item.permit.take());
     let busy = core.line.begin_request();
+    // Only now, so that a probe is never seen as neither granted nor under way.
+    drop(item.permit.take());
     let request = build(&mut item);
     let began = core.context.clock.mono();
     item.attempt.mark_written();

@@ -112,9 +112,6 @@ impl Item {
 
     /// Takes the message back: no byte left.
     pub(crate) fn withdraw(self) {
-        if self.line.is_stopped_by_breaker() {
-            self.line.probe_withdrawn();
-        }
         self.attempt.withdraw();
     }
 }
