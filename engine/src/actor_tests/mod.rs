@@ -11,6 +11,7 @@ mod endings;
 mod every_fault;
 mod holds;
 mod house;
+mod kept;
 mod late_failures;
 mod nodes;
 mod orphans;

@@ -6,6 +6,7 @@
 mod actor;
 mod around;
 mod consequence;
+mod kept;
 mod parked;
 mod shard;
 pub(crate) mod sink;
@@ -67,15 +68,18 @@ impl Ledger {
 
     /// Commits entries; durable when it returns. One result per entry, in order.
     pub(crate) async fn commit(&self, entries: Vec<Entry>) -> StoreResult<Vec<EntryResult>> {
-        self.commit_back(entries).await.map(|replied| replied.results)
+        let (replied, done) = self.commit_back(entries).await;
+        done.map(|()| replied.results)
     }
 
-    /// The same, and gives back the entries for which there is no message or attempt.
-    pub(crate) async fn commit_back(&self, entries: Vec<Entry>) -> StoreResult<Replied> {
-        let Some(first) = entries.first() else { return Ok(Replied::default()) };
-        let shard = self.shard_of(first.key);
+    /// The same, and gives back the entries for which there is no message or attempt. When a shard's part failed, what the others took is
+    /// told nevertheless: offered again, it is no news.
+    pub(crate) async fn commit_back(&self, entries: Vec<Entry>) -> (Replied, StoreResult<()>) {
+        let Some(first) = entries.first() else { return (Replied::default(), Ok(())) };
+        let (shard, total) = (self.shard_of(first.key), entries.len());
+        let none = || Replied { results: vec![EntryResult::Unknown; total], misfits: Vec::new() };
         if entries.iter().all(|e| self.shard_of(e.key) == shard) {
-            return self.commit_in(shard, entries).await;
+            return self.commit_in(shard, entries).await.map_or_else(|error| (none(), Err(error)), |all| (all, Ok(())));
         }
         let mut parts: Vec<(Vec<usize>, Vec<Entry>)> = vec![Default::default(); self.shards.len()];
         for (place, entry) in entries.into_iter().enumerate() {
@@ -83,19 +87,24 @@ impl Ledger {
             places.push(place);
             part.push(entry);
         }
-        let total = parts.iter().map(|(places, _)| places.len()).sum();
-        let mut all = Replied { results: vec![EntryResult::Unknown; total], misfits: Vec::new() };
+        let (mut all, mut done) = (none(), Ok(()));
         let parts = parts.into_iter().enumerate().filter(|(_, (places, _))| !places.is_empty());
         let committed =
             join_all(parts.map(async |(shard, (places, part))| (places, self.commit_in(shard, part).await))).await;
         for (places, part) in committed {
-            let Replied { results, misfits } = part?;
+            let Replied { results, misfits } = match part {
+                Ok(replied) => replied,
+                Err(error) => {
+                    done = Err(error);
+                    continue;
+                }
+            };
             all.misfits.extend(misfits.into_iter().map(|(place, entry)| (places[place], entry)));
             for (place, result) in places.into_iter().zip(results) {
                 all.results[place] = result;
             }
         }
-        Ok(all)
+        (all, done)
     }
 
     async fn commit_in(&self, shard: usize, entries: Vec<Entry>) -> StoreResult<Replied> {

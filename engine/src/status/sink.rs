@@ -8,6 +8,7 @@ use async_trait::async_trait;
 
 use super::Replied;
 use super::consequence::Consequence;
+use super::kept;
 use crate::domain::ids::{AccountId, CampaignKey, LineKey, MessageKey};
 use crate::domain::message::{Event, Failure, Reported};
 use crate::domain::time::UnixMillis;
@@ -58,43 +59,30 @@ impl Sink {
         consequences: Vec<(usize, Box<Consequence>)>,
     ) -> Result<Replied, SinkError> {
         if consequences.is_empty() {
-            return answer_of(tokio::time::timeout(COMMIT_WITHIN, self.context.ledger.commit_back(entries)).await);
+            let committed = tokio::time::timeout(COMMIT_WITHIN, self.context.ledger.commit_back(entries)).await;
+            return answer_of(committed.map(|(replied, done)| done.map(|()| replied)));
         }
         // In a task of its own: repeated, the entries are no news any more, so what follows must not go with a provider that hangs
         // up, or waits no longer.
         let context = Arc::clone(&self.context);
         let committed = tokio::spawn(async move {
-            let replied = context.ledger.commit_back(entries).await?;
+            let (replied, done) = context.ledger.commit_back(entries).await;
             for (place, consequence) in consequences {
                 if replied.results[place] == EntryResult::Applied {
                     consequence.follow(&context).await;
                 }
             }
-            Ok(replied)
+            done.map(|()| replied)
         });
         let ended = tokio::time::timeout(COMMIT_WITHIN, committed).await;
         answer_of(ended.map(|joined| joined.unwrap_or_else(|error| Err(StoreError::Bug(error.to_string())))))
     }
 
-    async fn keep(
-        &self,
-        account: &AccountId,
-        others: Vec<webhook::OtherEvent>,
-        now: UnixMillis,
-    ) -> Result<(), SinkError> {
-        if others.is_empty() {
+    async fn keep(&self, events: Vec<InboundEvent>) -> Result<(), SinkError> {
+        if events.is_empty() {
             return Ok(());
         }
-        self.metrics.other.increment(others.len() as u64);
-        let kept = others.into_iter().map(|other| InboundEvent {
-            account: account.clone(),
-            kind: other.kind.as_str().into(),
-            provider_id: other.provider_id.unwrap_or_default(),
-            body: other.raw,
-            at: now,
-        });
-        let kept_max = self.context.config.inbound_max;
-        match self.context.store.keep_inbound(kept.collect(), kept_max).await {
+        match self.context.store.keep_inbound(events, self.context.config.inbound_max).await {
             Ok(gone) => {
                 self.metrics.gone.increment(gone);
                 Ok(())
@@ -185,7 +173,8 @@ impl WebhookSink for Sink {
         let lines = self.context.lines_of_account(&account);
         let came = Came { account, lines, at: self.context.clock.wall() };
         let (mut entries, mut names) = (Vec::with_capacity(events.len()), Vec::with_capacity(events.len()));
-        let (mut park, mut others, mut consequences) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut park, mut kept, mut consequences) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut others, mut bad) = (0, 0);
         for event in events {
             match event {
                 webhook::Event::Status(status) => match self.place(&came, status) {
@@ -197,8 +186,16 @@ impl WebhookSink for Sink {
                     Placed::Park(event) => park.push(*event),
                     Placed::Nothing => {}
                 },
-                webhook::Event::Other(other) => others.push(*other),
-                webhook::Event::Bad(_) => self.metrics.bad.increment(1),
+                webhook::Event::Other(other) => {
+                    others += 1;
+                    kept.push(kept::other(&came.account, *other, came.at));
+                }
+                webhook::Event::Bad(entry) => {
+                    if bad < kept::BAD_KEPT_MAX {
+                        kept.push(kept::bad(&came.account, &entry, came.at));
+                    }
+                    bad += 1 + u64::from(entry.more);
+                }
             }
         }
         if !entries.is_empty() {
@@ -221,7 +218,11 @@ impl WebhookSink for Sink {
             }));
         }
         self.park(park).await?;
-        self.keep(&came.account, others, came.at).await
+        self.keep(kept).await?;
+        // Not before: what is refused comes again, and would be counted again.
+        self.metrics.other.increment(others);
+        self.metrics.bad.increment(bad);
+        Ok(())
     }
 
     async fn set_aside(&self, account: &Arc<str>, events: Vec<StatusEvent>) -> Result<(), SinkError> {

@@ -152,7 +152,7 @@ impl fmt::Debug for CorrelationText {
 pub struct OtherEvent {
     /// What it is, from a closed set (a label of metrics).
     pub kind: OtherKind,
-    /// The provider's own name for it: Meta's `changes[].field`, Twilio's status word. At most 64 bytes.
+    /// The provider's own name for it: a status word, or Meta's `changes[].field`. At most 64 bytes.
     pub field: Box<str>,
     /// The business account concerned: Meta's WABA id, Twilio's `AccountSid`.
     pub owner: Option<Box<str>>,

@@ -200,7 +200,8 @@ fn status_carefully(place: &Place<'_>, raw: &RawValue, out: &mut Collector) {
         Read::UnknownWord => {
             let id = cut(status.id.as_str(), PROVIDER_ID_BYTES_MAX).into();
             let event = place.other(OtherKind::UnknownStatus, raw);
-            out.other(OtherEvent { provider_id: Some(id), provider_at: status.timestamp.0, ..event });
+            let word = cut(status.status.as_str(), FIELD_BYTES_MAX).into();
+            out.other(OtherEvent { field: word, provider_id: Some(id), provider_at: status.timestamp.0, ..event });
         }
         Read::Bad(what) => out.bad(&format!("status: {what}"), raw.get()),
     }

@@ -173,7 +173,7 @@ fn other_kinds_are_named_and_kept() {
             (OtherKind::InboundMessage, "messages"),
             (OtherKind::InboundMessage, "messages"),
             (OtherKind::AccountError, "messages"),
-            (OtherKind::UnknownStatus, "messages"),
+            (OtherKind::UnknownStatus, "deleted"),
             (OtherKind::UserPreference, "user_preferences"),
             (OtherKind::Template, "message_template_status_update"),
             (OtherKind::Account, "account_update"),
