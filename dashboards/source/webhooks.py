@@ -45,7 +45,7 @@ def build():
         graph("Parked and orphaned", "Parked events are looked at after 2 s, 20 s, 2 min and 10 min; then they are orphans.", "short",
               [(f"sum({by_instance('sluice_parked_events')})", "parked"), (f"sum({by_instance('sluice_orphan_events')})", "orphans")],
               [runbook("parked-too-old"), runbook("orphans-rising")]),
-        graph("Both failed and sent; sent twice", "Messages of unsettled campaigns. Twice is possible only under 'at least once' or after a person's 'send again'.", "short",
+        graph("Both failed and delivered; sent twice", "Messages of unsettled campaigns. Twice is possible only under 'at least once' or after a person's 'send again'.", "short",
               [(f"sum({by_instance('sluice_messages_conflicting')})", "conflicts"), (f"sum({by_instance('sluice_messages_doubled')})", "doubles")],
               [runbook("statuses-stuck-at-sent"), reference()]),
         graph("Connections and strangers", "Open connections of the listener; requests for unknown paths; TLS handshakes that failed (per second).", "short",

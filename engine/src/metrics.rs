@@ -214,7 +214,7 @@ pub const METRICS: &[Metric] = &[
     Metric::gauge(MESSAGES, "messages", &["status"],
         "Messages of all campaigns that are not settled, by shown status; they add up to their recipients. 'in_doubt' that grows: requests end without a clear answer; 'unconfirmed' waits for a person's decision."),
     Metric::gauge(CONFLICTS, "messages", &[],
-        "Messages of unsettled campaigns that both failed and were sent. A few are a provider's habit; list them with 'sluice messages CAMPAIGN --conflict'."),
+        "Messages of unsettled campaigns that both failed and were delivered. A few are a provider's habit; list them with 'sluice messages CAMPAIGN --conflict'."),
     Metric::gauge(DOUBLES, "messages", &[],
         "Messages of unsettled campaigns that are known to have gone out twice. Only 'at least once' or a person's 'send again' can cause one."),
     Metric::gauge(PARKED, "events", &[],

@@ -8,7 +8,7 @@ use sluice_proto::v1::{
 };
 
 use super::connect::Server;
-use super::failure::{Exit, Outcome, code_name};
+use super::failure::{Exit, Failure, Outcome, code_name};
 use super::output::{Console, Table, or_dash};
 use super::select::SelectArgs;
 use super::values;
@@ -102,9 +102,17 @@ fn moved(campaign: Option<&Campaign>, more: &str) -> String {
 }
 
 async fn several(step: Move, ids: &[String], server: &Server, console: &mut Console) -> Outcome {
-    let mut outcomes = Vec::with_capacity(ids.len());
-    for ids in ids.chunks(BATCH_IDS_MAX) {
-        outcomes.extend(batch(step, ids, server).await?);
+    let (mut outcomes, mut broken) = (Vec::with_capacity(ids.len()), None);
+    for part in ids.chunks(BATCH_IDS_MAX) {
+        match batch(step, part, server).await {
+            Ok(some) => outcomes.extend(some),
+            Err(failure) if outcomes.is_empty() => return Err(failure),
+            // What became of the others has to be seen all the same.
+            Err(failure) => {
+                broken = Some(failure);
+                break;
+            }
+        }
     }
     let failed = outcomes.iter().filter(|outcome| outcome.code != 0).count();
     // The four batch answers have the same shape, which is all that their JSON shows.
@@ -120,6 +128,11 @@ async fn several(step: Move, ids: &[String], server: &Server, console: &mut Cons
         }
         table.text()
     })?;
+    if let Some(failure) = broken {
+        let rest = ids.len() - answer.outcomes.len();
+        let what = format!("no answer for the last {rest} of {} campaigns", ids.len());
+        return Err(Failure { exit: Exit::Partial, ..failure.context(what) }.hint("the same again is safe"));
+    }
     if failed == 0 {
         return Ok(Exit::Ok);
     }

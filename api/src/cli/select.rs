@@ -58,7 +58,7 @@ pub struct MessageFilterArgs {
     /// Only messages to this address, E.164
     #[arg(long, value_name = "PHONE")]
     pub address: Option<String>,
-    /// Only messages that both failed and were sent
+    /// Only messages that both failed and were delivered
     #[arg(long)]
     pub conflict: bool,
     /// Only messages that are known to have gone out twice

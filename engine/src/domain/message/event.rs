@@ -1,5 +1,6 @@
 //! What happens to a message: every change of the ledger is one of these events.
 
+use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -8,7 +9,7 @@ use crate::domain::ids::LineKey;
 use crate::domain::time::UnixMillis;
 
 /// Why an attempt failed, as the provider said it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
     /// The provider's code; 0 when it gave none (a transport failure, a decision of a person).
     pub code: u32,
@@ -20,6 +21,13 @@ pub struct Failure {
     pub message: Box<str>,
     /// The provider's details, cut likewise.
     pub details: Box<str>,
+}
+
+// By hand: the provider's texts may hold the recipient's number, which must not reach a log by way of `{:?}`.
+impl fmt::Debug for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Failure").field("code", &self.code).field("class", &self.class).finish_non_exhaustive()
+    }
 }
 
 impl Failure {
