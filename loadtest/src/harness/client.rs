@@ -168,7 +168,11 @@ impl Customer {
         self.line(id, pool, account, v1::Provider::TwilioSms, identity, ceiling).await
     }
 
-    async fn line(
+    /// Creates a line of any kind.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub async fn line(
         &self,
         id: &str,
         pool: &str,
@@ -224,7 +228,11 @@ impl Customer {
         .await
     }
 
-    async fn template(&self, template: v1::Template) -> anyhow::Result<()> {
+    /// Puts a template of any kind.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub async fn template(&self, template: v1::Template) -> anyhow::Result<()> {
         let request = v1::PutTemplateRequest {
             request_id: format!("template-{}", template.template_id),
             template: Some(template),

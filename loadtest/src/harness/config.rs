@@ -23,6 +23,8 @@ pub const FLOOR_LINE: &str = "900000000000001";
 const FLOOR_CEILING: u32 = 1_000_000;
 /// The template that the simulated Meta knows.
 pub const TEMPLATE: &str = "spring_sale";
+/// The same as an approved content of Twilio's, for whoever adds it to the simulator's account.
+pub const CONTENT_SID: &str = "HX00000000000000000000000000000004";
 /// Its language.
 pub const TEMPLATE_LANGUAGE: &str = "en_US";
 /// The text of both templates of a run.

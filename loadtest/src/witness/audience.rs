@@ -2,7 +2,7 @@
 //! ten million cost a bit each while they are compared.
 
 use super::records::Entry;
-use crate::harness::config::{TEMPLATE, TEMPLATE_LANGUAGE, TEXT};
+use crate::harness::config::{CONTENT_SID, TEMPLATE, TEMPLATE_LANGUAGE, TEXT};
 use crate::harness::people;
 use crate::sim::digest;
 use crate::sim::text::e164;
@@ -53,6 +53,9 @@ impl Audience {
         let Some(recipient) = e164(&self.address(place)) else { return false };
         let values = [name.as_str(), discount.as_str()];
         if entry.content == digest::template(recipient, TEMPLATE, TEMPLATE_LANGUAGE, values.into_iter()) {
+            return true;
+        }
+        if entry.content == digest::content(recipient, CONTENT_SID, ["1", "2"].into_iter().zip(values)) {
             return true;
         }
         let text = TEXT.replace("{{1}}", &name).replace("{{2}}", &discount);

@@ -5,14 +5,16 @@ use std::path::Path;
 use std::time::Duration;
 
 use sluice_loadtest::harness::client::{CampaignPlan, Customer, shown};
-use sluice_loadtest::harness::config::Lines;
+use sluice_loadtest::harness::config::{CONTENT_SID, Lines, TWILIO};
 use sluice_loadtest::harness::process::FileLimit;
 use sluice_loadtest::harness::world::{World, WorldPlan};
 use sluice_loadtest::sim::SimConfig;
+use sluice_loadtest::sim::config::{TwilioContent, TwilioLine};
 use sluice_loadtest::sim::pairs::{PAIR_BLOCKED, PairLimit};
 use sluice_loadtest::sim::tls::TlsFiles;
 use sluice_loadtest::wire::client::once;
-use sluice_proto::v1::MessageStatus;
+use sluice_proto::v1::sender_identity::Identity;
+use sluice_proto::v1::{self, MessageStatus};
 
 use crate::{PATIENCE, QUICK, launch, prompt, settled, sim, verify};
 
@@ -114,5 +116,56 @@ async fn two_campaigns_to_the_same_people() {
     for (recipient, at) in times {
         assert_eq!(at.len(), 2, "{recipient}");
         assert!(at[0].abs_diff(at[1]) >= GAP_MS * 1_000_000, "{recipient}: {at:?}");
+    }
+}
+
+const WHATSAPP_NUMBER: &str = "+15550300001";
+const SERVICE: &str = "MG00000000000000000000000000000003";
+const SHORT_CODE: &str = "55501";
+
+fn more_senders(config: &mut SimConfig) {
+    let line = |id: &str| TwilioLine { id: id.to_owned(), ceiling: 500 };
+    let account = &mut config.twilio[0];
+    account.lines.extend([line(&format!("whatsapp:{WHATSAPP_NUMBER}")), line(SERVICE), line(SHORT_CODE)]);
+    account.contents.push(TwilioContent { sid: CONTENT_SID.to_owned(), variables: 2 });
+}
+
+/// WhatsApp by approved content, SMS by a messaging service and by a short code, each from import to settled counts.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_sender_that_twilio_knows() {
+    let (mut world, customer) = world(85, more_senders, QUICK.to_owned()).await;
+    let senders = [
+        ("content", v1::Provider::TwilioWhatsapp, Identity::TwilioFromNumber(WHATSAPP_NUMBER.to_owned())),
+        ("service", v1::Provider::TwilioSms, Identity::TwilioMessagingServiceSid(SERVICE.to_owned())),
+        ("short-code", v1::Provider::TwilioSms, Identity::TwilioShortCode(SHORT_CODE.to_owned())),
+    ];
+    for (id, provider, identity) in senders {
+        customer.line(id, id, TWILIO, provider, identity, 500).await.expect("a line");
+    }
+    let content = v1::Template {
+        template_id: "content".to_owned(),
+        kind: v1::TemplateKind::Whatsapp.into(),
+        name: "order_ready".to_owned(),
+        language: "en".to_owned(),
+        body: "Hello {{1}}, {{2}}".to_owned(),
+        content_sid: CONTENT_SID.to_owned(),
+        ..v1::Template::default()
+    };
+    customer.template(content).await.expect("a template");
+    let plans = [("content", "content"), ("service", "text"), ("short-code", "text")];
+    let plans = plans.map(|(id, template)| CampaignPlan::new(id, id, template));
+    for (block, plan) in (1..).zip(&plans) {
+        launch(&customer, plan, block, 300).await;
+    }
+    for plan in &plans {
+        settled(&customer, &plan.id).await;
+    }
+    let [content, service, short_code] = &plans;
+    let all = [(content, 1, 300), (service, 2, 300), (short_code, 3, 300)];
+    let report = verify(&mut world, &customer, &all).await;
+    assert_eq!(report.ledger.accepted, 900);
+    for plan in &plans {
+        let tally = customer.tally(&plan.id).await.expect("counts");
+        assert!(shown(&tally, MessageStatus::Delivered) + shown(&tally, MessageStatus::Read) > 0, "{}", plan.id);
     }
 }

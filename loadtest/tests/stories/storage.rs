@@ -25,6 +25,12 @@ async fn the_disk_is_full_and_comes_back() {
     let still = sim(&world).accepted();
     assert_eq!(still, stopped, "nothing is sent that cannot be written down");
     assert!(still < 3_000, "it had not finished");
+    let refused =
+        customer.create(&CampaignPlan::new("another", "wa", "hello")).await.expect_err("nothing can be written");
+    let status = refused.downcast_ref::<tonic::Status>().expect("the server's own answer");
+    assert_eq!(status.code(), tonic::Code::Unavailable, "{status}");
+    // Statuses of what was accepted come meanwhile: the provider is asked to come again, and hears of no success.
+    assert!(sim(&world).stats().refusals.contains_key(&503), "{:?}", sim(&world).stats());
     limit_file_size(pid, "unlimited").await;
     let report = one_campaign(&mut world, &customer, &campaign, 3_000).await;
     assert_eq!(report.ledger.accepted, 3_000, "it went on by itself");
