@@ -75,6 +75,9 @@ pub struct Failure {
     /// Wrong fields, and preconditions that do not hold.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub violations: Vec<Violation>,
+    /// Said by the way to the server, not by the server.
+    #[serde(skip)]
+    pub on_the_way: bool,
     /// Seconds after which the server suggests to try again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retry_after_seconds: Option<f64>,
@@ -95,6 +98,7 @@ impl Failure {
             code: "",
             reason: Box::default(),
             violations: Vec::new(),
+            on_the_way: false,
             retry_after_seconds: None,
             hints: Vec::new(),
         }
@@ -117,6 +121,27 @@ impl Failure {
     pub fn context(mut self, what: impl std::fmt::Display) -> Self {
         self.message = format!("{what}: {}", self.message).into();
         self
+    }
+
+    /// Of a failure on the way to the server: names the server, and what to look at.
+    #[must_use]
+    pub fn towards(self, server: &str) -> Self {
+        if !self.on_the_way {
+            return self;
+        }
+        let failure = self.context(server);
+        if failure.message.contains("UnknownIssuer") {
+            return failure
+                .hint("its certificate is signed by none that this machine trusts: --ca-file names another authority");
+        }
+        if failure.message.contains("invalid peer certificate") {
+            return failure.hint("its certificate is not for this name, or not for this day");
+        }
+        let other = if server.starts_with("https://") { "http://" } else { "https://" };
+        failure.hint(format!(
+            "does it run, and is this the address of [listen] grpc? With {} in its configuration it is {other}",
+            if other == "https://" { "[tls.grpc]" } else { "no [tls.grpc]" }
+        ))
     }
 
     /// Prints it: lines for people, or one JSON object for programs.
@@ -174,6 +199,12 @@ impl From<Status> for Failure {
         let details = status.get_error_details();
         let mut failure = Self::new(exit_of(status.code()), message_of(&status));
         failure.code = code_name(status.code());
+        // Our own clock's word has a cause, too; the call was under way then.
+        failure.on_the_way =
+            std::error::Error::source(&status).is_some_and(|cause| !cause.is::<tonic::TimeoutExpired>());
+        if failure.on_the_way && failure.exit == Exit::Failed {
+            failure.exit = Exit::Unavailable;
+        }
         if let Some(info) = details.error_info() {
             failure.reason = info.reason.as_str().into();
         }
@@ -196,7 +227,7 @@ impl From<Status> for Failure {
                 failure.hint("put a token into the environment variable SLUICE_TOKEN, or name a file with --token-file")
             }
             // The first is the server's word, the second our own clock's.
-            Code::DeadlineExceeded | Code::Cancelled => failure.hint(
+            Code::DeadlineExceeded | Code::Cancelled if !failure.on_the_way => failure.hint(
                 "what the server began it goes on with: look at it before you repeat the command. --timeout TIME waits longer, as far as \
                  request_timeout_ms and long_request_timeout_ms of the server go",
             ),

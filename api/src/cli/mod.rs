@@ -264,6 +264,7 @@ pub async fn run(
     match Box::pin(dispatch(cli, command, token, console, interrupt)).await {
         Ok(exit) => exit,
         Err(failure) => {
+            let failure = failure.towards(&cli.connect.server);
             if failure.exit != Exit::Ok {
                 failure.print(&mut console.err, cli.output != Format::Table);
             }

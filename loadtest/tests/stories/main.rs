@@ -13,6 +13,7 @@ mod operations;
 mod outages;
 mod providers;
 mod restarts;
+mod secure;
 mod storage;
 mod streams;
 mod traces;
