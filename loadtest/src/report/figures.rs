@@ -41,6 +41,7 @@ pub const ALL: &[Kind] = &[
     // What went through.
     plain("messages.accepted", "messages", "accepted by the provider, the probe's included"),
     plain("statuses.acked", "statuses", "acknowledged by the server, copies included"),
+    less("statuses.given_up", "statuses", "refused at every try until the provider gave up: never heard of again"),
     more("rate.messages", "msg/s", "accepted, from the first arrival to the last"),
     more("rate.statuses", "statuses/s", "acknowledged, from the first arrival to the last acknowledgement"),
     more("rate.cycle", "msg/s", "messages with all their statuses, from the first arrival to the last acknowledgement"),

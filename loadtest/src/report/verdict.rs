@@ -26,11 +26,11 @@ pub struct Evidence<'a> {
 }
 
 /// Judges a run. Some conditions hold for every run and cannot be switched off: the books agree, it came to its end, those who measured were
-/// not the limit, doubts are explained and stay within what was in flight, a pause is a promise.
+/// not the limit, doubts are explained and stay within what was in flight, no status is refused for good, a pause is a promise.
 #[must_use]
 pub fn judge(evidence: &Evidence<'_>, pass: &BTreeMap<String, String>) -> Vec<Condition> {
     let mut all = vec![books(evidence), traces(evidence), ended(evidence), witnesses(evidence)];
-    for promise in ["kill.beyond", "pause.left", "flood.unanswered"] {
+    for promise in ["statuses.given_up", "kill.beyond", "pause.left", "flood.unanswered"] {
         if evidence.figures.contains_key(promise) && !pass.contains_key(promise) {
             all.push(bounded(promise, "<= 0", evidence.figures));
         }

@@ -100,6 +100,8 @@ pub struct Remains<'a> {
     pub accepted: u64,
     /// Statuses acknowledged meanwhile.
     pub statuses: u64,
+    /// Statuses given up by the provider meanwhile.
+    pub given_up: u64,
     /// From the first arrival to the last, s.
     pub sending_s: f64,
     /// From the first arrival to the last acknowledgement, s.
@@ -189,6 +191,7 @@ impl Figures {
 fn through(remains: &Remains<'_>, all: &mut Figures) {
     all.put("messages.accepted", remains.accepted as f64);
     all.put("statuses.acked", remains.statuses as f64);
+    all.put("statuses.given_up", remains.given_up as f64);
     if remains.sending_s > 0.0 {
         all.put("rate.messages", remains.accepted as f64 / remains.sending_s);
     }

@@ -81,6 +81,8 @@ pub struct Sample {
     pub outstanding: u64,
     /// Statuses acknowledged, copies included.
     pub statuses_acked: u64,
+    /// Statuses given up after the last retry.
+    pub statuses_given_up: u64,
     /// POSTs answered 200.
     pub posts_acked: u64,
     /// POSTs answered otherwise or not at all.
@@ -159,6 +161,7 @@ impl Stats {
             accepted,
             outstanding,
             statuses_acked: get(&self.statuses_acked),
+            statuses_given_up: get(&self.statuses_given_up),
             posts_acked: get(&self.posts_acked),
             posts_refused: get(&self.posts_refused),
             answer_ms_p50: answers.quantile_ms(0.5),

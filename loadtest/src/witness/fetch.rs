@@ -134,6 +134,12 @@ pub async fn check_heard(
     if forged > 0 {
         comparison.note(Kind::ForgedAccepted, format!("{forged} webhooks with a bad signature were answered 200"));
     }
+    let given_up = stats["webhooks"]["statuses_given_up"].as_u64().unwrap_or(0);
+    if given_up > 0 {
+        notes.push(format!(
+            "{given_up} statuses were refused until Twilio's retries were used up: they may show or not, and nobody hears of them again"
+        ));
+    }
     if rates.stamping.by_read > 0 {
         notes.push(
             "some arrivals were stamped at the read, not by the kernel: rates may be off by the stall".to_owned(),

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use sluice_loadtest::harness::client::CampaignPlan;
-use sluice_loadtest::harness::config::{Lines, META};
+use sluice_loadtest::harness::config::{Lines, META, TWILIO};
 use sluice_loadtest::harness::people;
 use sluice_loadtest::harness::world::{World, WorldPlan};
 use sluice_loadtest::report::Verdict;
@@ -54,6 +54,8 @@ enum Lie {
     Overshoot,
     /// One webhook is answered 200 and goes nowhere.
     Forget,
+    /// Every webhook is answered 503, until the provider gives up (an SMS campaign: Twilio does).
+    Unavailable,
 }
 
 struct Proxy {
@@ -114,6 +116,7 @@ async fn relay(
                 write_response(&mut out, 400, "application/json", body.as_bytes(), false);
             }
             Lie::Close if victim => return,
+            Lie::Unavailable => write_response(&mut out, 503, "text/plain", b"", false),
             Lie::Forget if victim => write_response(&mut out, 200, "text/plain", b"", false),
             _ => {
                 if lie == Lie::Swap && victim {
@@ -158,7 +161,7 @@ fn swapped(raw: &[u8]) -> Vec<u8> {
 /// A whole run with this lie; what the witness finds, and the verdict.
 async fn lied_to(lie: Lie) -> (BTreeMap<Kind, u64>, Verdict) {
     let (out, back) = match lie {
-        Lie::Forget => (Lie::None, lie),
+        Lie::Forget | Lie::Unavailable => (Lie::None, lie),
         _ => (lie, Lie::None),
     };
     let (out, back) = (Proxy::start(out).await, Proxy::start(back).await);
@@ -168,8 +171,14 @@ async fn lied_to(lie: Lie) -> (BTreeMap<Kind, u64>, Verdict) {
     plan.read_alone = 0.0;
     plan.delivered = 1.0;
     plan.batch = [1, 1];
+    let sms = lie == Lie::Unavailable;
+    let ceiling = if lie == Lie::Overshoot { LOW_CEILING } else { CEILING };
     let world = World::start(WorldPlan {
-        lines: Lines { meta: vec![if lie == Lie::Overshoot { LOW_CEILING } else { CEILING }], sms: vec![] },
+        lines: if sms {
+            Lines { meta: vec![], sms: vec![ceiling] }
+        } else {
+            Lines { meta: vec![ceiling], sms: vec![] }
+        },
         plan,
         seed: 77,
         extra: crate::QUICK.to_owned(),
@@ -180,11 +189,15 @@ async fn lied_to(lie: Lie) -> (BTreeMap<Kind, u64>, Verdict) {
     .expect("the world starts");
     out.lead_to(&world.sim.api());
     back.lead_to(&world.server().expect("up").addresses.webhooks);
-    let target = format!("http://{}/webhooks/meta/{META}", back.authority);
-    sim(&world).set_target(META, &target).expect("the target is taken");
+    let (account, target) = match sms {
+        true => (TWILIO, back.authority.clone()),
+        false => (META, format!("http://{}/webhooks/meta/{META}", back.authority)),
+    };
+    sim(&world).set_target(account, &target).expect("the target is taken");
     let customer = world.customer().await.expect("connects");
     world.furnish(&customer).await.expect("lines and templates");
-    let campaign = CampaignPlan::new("fooled", "wa", "hello");
+    let (pool, template) = if sms { ("sms", "text") } else { ("wa", "hello") };
+    let campaign = CampaignPlan::new("fooled", pool, template);
     crate::launch(&customer, &campaign, 1, RECIPIENTS).await;
     settled(&customer, "fooled").await;
     let wanted = Wanted {
@@ -194,10 +207,11 @@ async fn lied_to(lie: Lie) -> (BTreeMap<Kind, u64>, Verdict) {
         ..Wanted::default()
     };
     let check = world.check(&customer, wanted).await.expect("both sides can be read");
+    let given_up = sim(&world).stats().statuses_given_up as f64;
     let conditions = judge(
         &Evidence {
             check: &check,
-            figures: &BTreeMap::new(),
+            figures: &BTreeMap::from([("statuses.given_up".to_owned(), given_up)]),
             objections: &[],
             failures: &[],
             recipients: u64::from(RECIPIENTS),
@@ -264,4 +278,11 @@ async fn what_is_forgotten_is_found() {
     let (found, verdict) = lied_to(Lie::Forget).await;
     assert_eq!(verdict, Verdict::Failed, "{found:?}");
     assert!(found.contains_key(&Kind::WrongStatus) || found.contains_key(&Kind::WrongStage), "{found:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_refused_until_the_provider_gives_up_is_found() {
+    let (found, verdict) = lied_to(Lie::Unavailable).await;
+    assert_eq!(verdict, Verdict::Failed, "the books agree, nobody was told anything: {found:?}");
+    assert!(found.is_empty(), "no difference can show it: {found:?}");
 }
