@@ -14,6 +14,8 @@ const EVEN_MIN: usize = 20;
 pub struct Arrivals {
     /// By the recipient's number, ns since the epoch; 0: never.
     first_ns: Vec<u64>,
+    /// Who was accepted again, and when.
+    again: Vec<(usize, u64)>,
     lines: BTreeMap<String, Vec<u64>>,
     intent_to_accept: Latencies,
 }
@@ -22,7 +24,7 @@ impl Arrivals {
     /// Room for so many recipients.
     #[must_use]
     pub fn new(recipients: usize) -> Self {
-        Self { first_ns: vec![0; recipients], lines: BTreeMap::new(), intent_to_accept: Latencies::default() }
+        Self { first_ns: vec![0; recipients], ..Self::default() }
     }
 
     /// Notes an accepted message: its line, the recipient's number when it is one of the run's, when it arrived.
@@ -33,8 +35,13 @@ impl Arrivals {
                 self.lines.insert(line.to_owned(), vec![at_ns]);
             }
         }
-        if let Some(first) = recipient.and_then(|n| self.first_ns.get_mut(n)) {
-            *first = if *first == 0 { at_ns } else { at_ns.min(*first) };
+        let Some(n) = recipient.filter(|n| *n < self.first_ns.len()) else { return };
+        match self.first_ns[n] {
+            0 => self.first_ns[n] = at_ns,
+            first => {
+                self.first_ns[n] = at_ns.min(first);
+                self.again.push((n, at_ns.max(first)));
+            }
         }
     }
 
@@ -55,6 +62,16 @@ impl Arrivals {
     #[must_use]
     pub fn first_of(&self, recipients: Range<usize>) -> Option<u64> {
         self.first_ns.get(recipients)?.iter().copied().filter(|at| *at > 0).min()
+    }
+
+    /// Everything that was accepted of these recipients, ns since the epoch, sorted.
+    #[must_use]
+    pub fn times_of(&self, recipients: Range<usize>) -> Vec<u64> {
+        let first = self.first_ns.get(recipients.clone()).unwrap_or_default().iter().copied().filter(|at| *at > 0);
+        let again = self.again.iter().filter(|(n, _)| recipients.contains(n)).map(|(_, at)| *at);
+        let mut all: Vec<u64> = first.chain(again).collect();
+        all.sort_unstable();
+        all
     }
 
     /// How far arrivals stand from even spacing within their second, over all lines in `lines`.
@@ -157,6 +174,8 @@ mod tests {
         arrivals.accepted("floor", None, 1);
         assert_eq!(arrivals.first_of(0..5), Some(4_000));
         assert_eq!(arrivals.first_of(5..10), None);
+        assert_eq!(arrivals.times_of(0..5), [4_000, 5_000, 9_000], "also what came again");
+        assert!(arrivals.times_of(5..10).is_empty());
         arrivals.intent(3, 1_000);
         arrivals.intent(9, 1_000);
         assert_eq!(arrivals.intent_to_accept().count(), 1, "what never arrived has no latency");

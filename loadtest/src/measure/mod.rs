@@ -8,6 +8,7 @@
 //! sampler    reads all of these at a fixed beat, and knows how late it was itself
 //! open_loop  arrivals by schedule: latency counts from the scheduled moment
 //! arrivals   the simulator's ledger: pacing error, start to first byte, intent to accept, fair shares
+//! own_rate   the same ledger: whether campaigns kept to their own rates
 //! visible    probes: from a status' POST to its count in the watch stream
 //! limit      who was the limit of a run: the server, or those who measured it
 //! ```
@@ -19,6 +20,7 @@ pub mod exposition;
 pub mod histogram;
 pub mod limit;
 pub mod open_loop;
+pub mod own_rate;
 pub mod process;
 pub mod sampler;
 pub mod series;

@@ -71,6 +71,8 @@ pub const ALL: &[Kind] = &[
     less("line.highest", "of the ceiling", "most that arrived on a line within any second"),
     less("line.refused", "requests", "refused by the provider as above a line's ceiling"),
     more("share.least", "of the most", "equal campaigns side by side: fewest messages ÷ most"),
+    less("campaign.above", "messages", "most that a campaign sent within 10 s beyond its own rate and burst"),
+    more("campaign.rate_min", "of the rate", "least used by a campaign of its own rate over any 10 s of demand"),
     // What it costs.
     less("cpu.message", "µs", "CPU of the server per message"),
     less("cpu.user", "µs", "in user mode, per message"),

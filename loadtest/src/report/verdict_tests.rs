@@ -8,6 +8,7 @@ use super::data::{Condition, Verdict};
 use super::verdict::{Evidence, judge, verdict};
 use crate::harness::config::{TEMPLATE, TEMPLATE_LANGUAGE};
 use crate::harness::people;
+use crate::measure::own_rate::{self, Paced};
 use crate::sim::digest;
 use crate::sim::ledger::{Answer, Why};
 use crate::sim::rates::{LineRate, line_rate};
@@ -32,6 +33,8 @@ struct World {
     arrivals: Vec<(u64, u8)>,
     said: Said,
     stamping: Stamping,
+    /// Of its only campaign, per second.
+    own_rate: u32,
     recipients: u64,
     figures: BTreeMap<String, f64>,
     objections: Vec<String>,
@@ -82,6 +85,7 @@ fn truth() -> World {
         arrivals: (0..u64::from(RECIPIENTS)).map(|n| (n * 20_000_000, 1)).collect(),
         said: said(&counts),
         stamping: Stamping::default(),
+        own_rate: CEILING,
         recipients: u64::from(RECIPIENTS),
         figures: BTreeMap::from([("efficiency".to_owned(), 0.7), ("statuses.given_up".to_owned(), 0.0)]),
         objections: Vec::new(),
@@ -157,11 +161,21 @@ impl World {
         }
     }
 
+    /// What was measured, and what the campaign's arrivals say of its rate.
+    fn figures(&self) -> BTreeMap<String, f64> {
+        let times = self.arrivals.iter().map(|(at, _)| *at).collect();
+        let paced = Paced { campaign: "camp".to_owned(), rate: self.own_rate, times };
+        let mut figures = self.figures.clone();
+        let above = own_rate::judge([paced], &[], &[], &self.stamping.stalls).above;
+        figures.extend(above.map(|above| ("campaign.above".to_owned(), above)));
+        figures
+    }
+
     fn judged(&self, pass: &[(&str, &str)]) -> (Vec<Condition>, Verdict) {
         let pass = pass.iter().map(|(name, bound)| ((*name).to_owned(), (*bound).to_owned())).collect();
         let evidence = Evidence {
             check: &self.check(),
-            figures: &self.figures,
+            figures: &self.figures(),
             objections: &self.objections,
             failures: &self.failures,
             recipients: self.recipients,
@@ -185,7 +199,7 @@ impl World {
 fn the_truth_passes() {
     let (conditions, found) = truth().judged(&[("efficiency", ">= 0.6")]);
     assert_eq!(found, Verdict::Passed, "{conditions:?}");
-    assert_eq!(conditions.len(), 6);
+    assert_eq!(conditions.len(), 7);
 }
 
 #[test]
@@ -292,6 +306,18 @@ fn a_server_that_overshoots_fails() {
     // A stall excuses nothing else.
     world.entries.remove(0);
     assert_eq!(world.judged(&[]).1, Verdict::Failed);
+}
+
+#[test]
+fn a_server_that_ignores_a_campaigns_own_rate_fails() {
+    let mut world = truth();
+    world.own_rate = CEILING / 5;
+    let (conditions, found) = world.judged(&[]);
+    assert_eq!(found, Verdict::Failed, "{conditions:?}");
+    let broken = conditions.iter().filter(|one| one.verdict == Verdict::Failed);
+    assert!(broken.map(|one| one.what.as_str()).eq(["campaign.above"]), "{conditions:?}");
+    // In a scenario that bears some of it, too.
+    assert_eq!(world.judged(&[("campaign.above", "<= 10")]).1, Verdict::Failed);
 }
 
 #[test]

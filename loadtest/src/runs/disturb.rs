@@ -14,6 +14,7 @@ use super::campaigns::doubts;
 use super::flood;
 use super::stage::{Stage, now_ns};
 use super::wait::{more_than, progress};
+use crate::measure::own_rate::Change;
 use crate::scenario::file::{Disturbance, How, Kind};
 use crate::scenario::load::{pauses, words};
 use crate::sim::faults::{Body, Kind as Fault, Rule};
@@ -39,8 +40,11 @@ pub async fn all(stage: &Arc<Stage>) {
             let mut next = stage.begin;
             for pause in pauses(&stage.scenario, place) {
                 tokio::time::sleep_until(next + pause).await;
-                let from_s = stage.at_s();
+                let (from_s, from_ns) = (stage.at_s(), now_ns());
                 let done = one(&stage, place, &it).await;
+                if it.kind != Kind::Rate {
+                    stage.left.lock().disturbed.push((from_ns, now_ns()));
+                }
                 stage.mark(from_s, words(&it));
                 next = Instant::now();
                 if let Err(error) = done {
@@ -232,6 +236,7 @@ async fn rate(stage: &Stage, it: &Disturbance, lasts: Duration) -> anyhow::Resul
 
 /// Sets a campaign's rate, unless it has ended meanwhile.
 async fn insist_on_rate(stage: &Stage, id: &str, rate: u32) -> anyhow::Result<()> {
+    let asked_ns = now_ns();
     insist(|| async {
         let campaigns = stage.customer().list().await?;
         let state = campaigns.iter().find(|c| c.campaign_id == id).map(sluice_proto::v1::Campaign::state);
@@ -240,7 +245,10 @@ async fn insist_on_rate(stage: &Stage, id: &str, rate: u32) -> anyhow::Result<()
         }
         Ok(())
     })
-    .await
+    .await?;
+    let campaign = id.to_owned();
+    stage.left.lock().rates.push(Change { campaign, asked_ns, answered_ns: now_ns(), rate });
+    Ok(())
 }
 
 /// Pauses campaigns, looks whether more leaves than was said, and resumes them.

@@ -209,12 +209,14 @@ async fn judged(stage: &Stage, loaded: &Loaded, imported: Imported, pairs: Vec<P
     let last_ns = main.clone().map(|line| line.last_ns).max().unwrap_or(0);
     let span = |to: u64| if first_ns > 0 { to.saturating_sub(first_ns) as f64 / 1e9 } else { 0.0 };
     let left = stage.left.lock();
+    let own_rates = ear.own_rates(&made, &left, &check.stamping.stalls);
     let remains = Remains {
         check: &check,
         sampled: &loaded.sampled,
         latencies: &loaded.latencies,
         visible: &loaded.visible,
         lines: &lines,
+        own_rates: &own_rates,
         made: &made,
         left: &left,
         pairs: &pairs,
@@ -261,7 +263,7 @@ async fn judged(stage: &Stage, loaded: &Loaded, imported: Imported, pairs: Vec<P
         pairs,
         lines: lines.iter().filter(|line| line.arrivals > 0).map(used).collect(),
         check: check.text(),
-        notes: check.notes,
+        notes: check.notes.into_iter().chain(own_rates.words).collect(),
     })
 }
 

@@ -9,6 +9,7 @@ use super::stage::{BLOCK, Left, Made};
 use crate::harness::people;
 use crate::measure::arrivals::Arrivals;
 use crate::measure::histogram::Snapshot;
+use crate::measure::own_rate::{self, Paced};
 use crate::measure::sampler::Sampled;
 use crate::measure::series::median;
 use crate::report::data::Pair;
@@ -35,6 +36,20 @@ impl Ear {
     #[must_use]
     pub fn new(recipients: u32, lowered: Vec<(u64, u64, u32)>) -> Self {
         Self { arrivals: Arrivals::new(recipients as usize), lowered, by_line: HashMap::new() }
+    }
+
+    /// Whether campaigns kept to their own rates.
+    #[must_use]
+    pub fn own_rates(&self, made: &[Made], left: &Left, stalls: &[(u64, u64)]) -> own_rate::Found {
+        let paced = |made: &&Made| {
+            made.job.plan.rate.is_some() || left.rates.iter().any(|change| change.campaign == made.job.plan.id)
+        };
+        let campaigns = made.iter().filter(paced).map(|made| Paced {
+            campaign: made.job.plan.id.clone(),
+            rate: made.job.plan.rate.unwrap_or(0),
+            times: self.arrivals.times_of(made.range()),
+        });
+        own_rate::judge(campaigns, &left.rates, &left.disturbed, stalls)
     }
 
     /// Where more arrived within a second than the ceiling that was set for a while.
@@ -88,6 +103,8 @@ pub struct Remains<'a> {
     pub visible: &'a Snapshot,
     /// Rates of the lines between the marks of demand.
     pub lines: &'a [LineRate],
+    /// Whether campaigns kept to their own rates.
+    pub own_rates: &'a own_rate::Found,
     /// Campaigns.
     pub made: &'a [Made],
     /// What disturbances left.
@@ -218,6 +235,8 @@ fn lines(remains: &Remains<'_>, ear: &Ear, all: &mut Figures) {
     // 130429 and 20429 are what the simulator says above a ceiling (and in a storm, which a scenario knows of).
     let refused = remains.check.ledger.refused.values().flatten().filter(|(code, _)| [130_429, 20_429].contains(*code));
     all.put("line.refused", refused.map(|(_, count)| *count).sum::<u64>() as f64);
+    all.maybe("campaign.above", remains.own_rates.above);
+    all.maybe("campaign.rate_min", remains.own_rates.least);
     // Equal campaigns: those of one entry with the same rate and size.
     let mut groups: BTreeMap<(&str, u32, u32), Vec<std::ops::Range<usize>>> = BTreeMap::new();
     for made in remains.made.iter().filter(|made| made.started_ns > 0 && made.job.entry != PROBE) {

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use crate::harness::process::FileLimit;
 use crate::harness::world::WorldPlan;
 use crate::harness::{Customer, World};
+use crate::measure::own_rate::Change;
 use crate::report::data::Mark;
 use crate::scenario::Scenario;
 use crate::scenario::file::Kind;
@@ -69,6 +70,10 @@ pub struct Left {
     pub flood_mib: Vec<f64>,
     /// What came of floods.
     pub floods: Vec<crate::measure::open_loop::Outcome>,
+    /// Campaigns' own rates that were set.
+    pub rates: Vec<Change>,
+    /// From when to when (ns since the epoch) anything but a rate was disturbed.
+    pub disturbed: Vec<(u64, u64)>,
     /// Lowered ceilings: from when to when (ns since the epoch) no more than this.
     pub lowered: Vec<(u64, u64, u32)>,
 }

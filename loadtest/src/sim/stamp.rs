@@ -72,9 +72,19 @@ impl Stamping {
     /// Whether the machine stood still within a window (with 50 ms on either side). What arrived there says nothing about the sender.
     #[must_use]
     pub fn stalled_within(&self, from_ns: u64, to_ns: u64) -> bool {
-        const SIDE: u64 = 50_000_000;
-        self.stalls.iter().any(|&(end, long)| end + SIDE >= from_ns && end.saturating_sub(long + SIDE) <= to_ns)
+        stalled_ns(&self.stalls, from_ns, to_ns) > 0
     }
+}
+
+/// How long the machine stood still by those of its `stalls` (when each ended, how long it was, ns; in the order of their ends) that touch a
+/// window or the 50 ms on either side, each in its whole length: what it held back comes after its end.
+#[must_use]
+pub fn stalled_ns(stalls: &[(u64, u64)], from_ns: u64, to_ns: u64) -> u64 {
+    const SIDE: u64 = 50_000_000;
+    let first = stalls.partition_point(|&(end, _)| end + SIDE < from_ns);
+    let touch = |&&(end, long): &&(u64, u64)| end.saturating_sub(long + SIDE) <= to_ns;
+    // They do not overlap: the next one began after this one's end.
+    stalls[first..].iter().take_while(touch).map(|(_, long)| long).sum()
 }
 
 impl Clock {
