@@ -144,7 +144,8 @@ impl World {
         let mut fold = CampaignFold::new("camp", Policy::AtMostOnce, audience).in_flight(2);
         self.messages.iter().for_each(|message| comparison.message(&mut fold, message));
         comparison.campaign(fold, self.said.clone());
-        let rate: LineRate = line_rate("l", CEILING, self.arrivals.clone(), 1_000_000_000, (None, None));
+        let rate: LineRate =
+            line_rate("l", CEILING, self.arrivals.clone(), 1_000_000_000, (None, None), &self.stamping.stalls);
         comparison.rates(std::slice::from_ref(&rate), &HashMap::new(), None);
         let (differences, campaigns) = comparison.finish(true);
         let mut traceless = Traceless { allowed: Some(0), ..Traceless::default() };
@@ -303,7 +304,16 @@ fn a_server_that_overshoots_fails() {
     assert_eq!(found, Verdict::Void, "{conditions:?}");
     world.excused = true;
     assert_eq!(world.judged(&[]).1, Verdict::Passed, "unless the scenario bears it");
-    // A stall excuses nothing else.
+    // A stall excuses its own length's worth and one, in its own second, and nothing else.
+    let before = world.clone();
+    world.arrivals.extend((2..8).map(|n| (at + n, 1)));
+    world.fails_for(Kind::AboveCeiling);
+    let mut world = before;
+    // As high as the second of the stall, but without one.
+    world.arrivals.push((1, 1));
+    world.fails_for(Kind::AboveCeiling);
+    world.arrivals.pop();
+    assert_eq!(world.judged(&[]).1, Verdict::Passed);
     world.entries.remove(0);
     assert_eq!(world.judged(&[]).1, Verdict::Failed);
 }

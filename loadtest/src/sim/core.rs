@@ -352,9 +352,10 @@ impl Core {
     /// The rate figures of every line.
     #[must_use]
     pub fn rates(&self, window_ns: u64, marks: (Option<u64>, Option<u64>)) -> Vec<LineRate> {
+        let stalls = self.clock.stamping().stalls;
         let figures = |(place, line): (usize, &Line)| {
             let arrivals = self.state.lock().ledger.arrivals(place as u16);
-            line_rate(&line.id, line.ceiling, arrivals, window_ns, marks)
+            line_rate(&line.id, line.ceiling, arrivals, window_ns, marks, &stalls)
         };
         self.lines.iter().enumerate().map(figures).collect()
     }

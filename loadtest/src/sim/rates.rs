@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
+use super::stamp::stalled_ns;
+
 /// One second in nanoseconds.
 pub const SECOND_NS: u64 = 1_000_000_000;
 
@@ -59,6 +61,27 @@ pub fn highest_second(arrivals: &[(u64, u8)]) -> (u64, u64) {
         }
     }
     best
+}
+
+/// Most units above the ceiling in any window `[t, t + 1 s)` that the machine's `stalls` (when each ended, how long it was, ns) do not explain:
+/// all of them where it did not stand still, else what is beyond the ceiling's worth of the standstill and one. `arrivals` must be sorted.
+#[must_use]
+pub fn unexplained(arrivals: &[(u64, u8)], ceiling: u32, stalls: &[(u64, u64)]) -> u64 {
+    let ceiling = u64::from(ceiling);
+    let (mut most, mut units, mut first) = (0, 0, 0);
+    for &(at, cost) in arrivals {
+        units += u64::from(cost);
+        while arrivals[first].0 + SECOND_NS <= at {
+            units -= u64::from(arrivals[first].1);
+            first += 1;
+        }
+        if units > ceiling + most {
+            let stalled = stalled_ns(stalls, arrivals[first].0, arrivals[first].0 + SECOND_NS);
+            let explained = if stalled > 0 { ceiling.saturating_mul(stalled) / SECOND_NS + 1 } else { 0 };
+            most = most.max((units - ceiling).saturating_sub(explained));
+        }
+    }
+    most
 }
 
 /// The lowest number of units in any window of `window_ns` that lies wholly within `[from_ns, to_ns]`, and where it begins.
@@ -120,6 +143,8 @@ pub struct LineRate {
     pub highest: u64,
     /// Where that window begins.
     pub highest_at_ns: u64,
+    /// Most units above the ceiling in a second that no standstill of the machine explains; see [`unexplained`].
+    pub unexplained: u64,
     /// Units per second over the whole time.
     pub mean: f64,
     /// Units per second in the emptiest window of `window_s` between the two marks.
@@ -132,7 +157,7 @@ pub struct LineRate {
     pub windows: Vec<u64>,
 }
 
-/// Computes the figures of one line between two marks (without them: first and last arrival).
+/// Computes the figures of one line between two marks (without them: first and last arrival). `stalls` are the machine's.
 #[must_use]
 pub fn line_rate(
     line: &str,
@@ -140,6 +165,7 @@ pub fn line_rate(
     mut arrivals: Vec<(u64, u8)>,
     window_ns: u64,
     marks: (Option<u64>, Option<u64>),
+    stalls: &[(u64, u64)],
 ) -> LineRate {
     arrivals.sort_unstable();
     let units: u64 = arrivals.iter().map(|&(_, cost)| u64::from(cost)).sum();
@@ -170,6 +196,7 @@ pub fn line_rate(
         last_ns,
         highest,
         highest_at_ns,
+        unexplained: unexplained(&arrivals, ceiling, stalls),
         mean: if span_s > 0.0 { units as f64 / span_s } else { 0.0 },
         lowest_window_mean: lowest,
         lowest_window_used: lowest.map(|mean| mean / f64::from(ceiling)),
@@ -243,9 +270,26 @@ mod tests {
     }
 
     #[test]
+    fn a_standstill_explains_its_own_worth_and_one() {
+        let mut arrivals: Vec<(u64, u8)> = (0..2_000).map(|n| (n * 10 * MS, 1)).collect();
+        assert_eq!(unexplained(&arrivals, 100, &[]), 0);
+        // Four at once, ten seconds in.
+        arrivals.splice(1_000..1_000, [(10 * SECOND_NS, 1); 4]);
+        assert_eq!(unexplained(&arrivals, 100, &[]), 4);
+        let stall = |at_s: u64, ms: u64| [(at_s * SECOND_NS, ms * MS)];
+        assert_eq!(unexplained(&arrivals, 100, &stall(10, 30)), 0, "three and one");
+        assert_eq!(unexplained(&arrivals, 100, &stall(10, 20)), 1, "two and one");
+        assert_eq!(unexplained(&arrivals, 100, &stall(5, 900)), 4, "elsewhere it explains nothing");
+        // The highest second is explained, another one is not.
+        arrivals.splice(500..500, [(5 * SECOND_NS, 1); 2]);
+        assert_eq!(highest_second(&arrivals).0, 104);
+        assert_eq!(unexplained(&arrivals, 100, &stall(10, 30)), 2);
+    }
+
+    #[test]
     fn figures_of_an_even_line() {
         let arrivals: Vec<(u64, u8)> = (0..2_000).map(|n| (n * 10 * MS, 1)).collect();
-        let rate = line_rate("l", 100, arrivals, 10 * SECOND_NS, (None, None));
+        let rate = line_rate("l", 100, arrivals, 10 * SECOND_NS, (None, None), &[]);
         assert_eq!(rate.highest, 100);
         assert_eq!(rate.windows, vec![1_000]);
         let used = rate.lowest_window_used.expect("a window fits");

@@ -68,14 +68,6 @@ pub struct Stamping {
     pub stalls: Vec<(u64, u64)>,
 }
 
-impl Stamping {
-    /// Whether the machine stood still within a window (with 50 ms on either side). What arrived there says nothing about the sender.
-    #[must_use]
-    pub fn stalled_within(&self, from_ns: u64, to_ns: u64) -> bool {
-        stalled_ns(&self.stalls, from_ns, to_ns) > 0
-    }
-}
-
 /// How long the machine stood still by those of its `stalls` (when each ended, how long it was, ns; in the order of their ends) that touch a
 /// window or the 50 ms on either side, each in its whole length: what it held back comes after its end.
 #[must_use]

@@ -326,7 +326,7 @@ fn drifted_tallies_are_found() {
 #[test]
 fn a_line_above_its_ceiling_or_below_its_use_is_found() {
     let arrivals: Vec<(u64, u8)> = (0..2_200).map(|n| (n * 10_000_000, 1)).collect();
-    let rate = line_rate("l", 100, arrivals, 10_000_000_000, (None, None));
+    let rate = line_rate("l", 100, arrivals, 10_000_000_000, (None, None), &[]);
     let run = |ceiling: u32, use_min| {
         let mut comparison = Comparison::new(vec![]);
         let ceilings = HashMap::from([("l".to_owned(), ceiling)]);

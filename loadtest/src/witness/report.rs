@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::compare::{CampaignReport, Differences, Kind};
 use super::doubts::Traceless;
 use super::records::Shown;
-use crate::sim::rates::{LineRate, SECOND_NS};
+use crate::sim::rates::LineRate;
 use crate::sim::records::Summary;
 use crate::sim::stamp::Stamping;
 
@@ -33,16 +33,14 @@ pub struct Report {
 }
 
 impl Report {
-    /// Whether nothing differs but ceilings, each in a second in which the machine itself stood still: such a run says nothing about the
-    /// ceiling and is to be repeated, but all the rest of it holds.
+    /// Whether nothing differs but ceilings, and every second above one is explained by the machine itself standing still in it, for as long
+    /// as the excess takes: such a run says nothing about the ceiling and is to be repeated, but all the rest of it holds.
     #[must_use]
     pub fn only_stalled(&self) -> bool {
         let above = self.rates.iter().filter(|rate| rate.highest > u64::from(rate.ceiling));
         self.differences.0.keys().all(|kind| *kind == Kind::AboveCeiling)
             && above.clone().count() as u64 == self.differences.of(Kind::AboveCeiling)
-            && above.clone().all(|rate| {
-                self.stamping.stalled_within(rate.highest_at_ns, rate.highest_at_ns.saturating_add(SECOND_NS))
-            })
+            && above.clone().all(|rate| rate.unexplained == 0)
     }
 
     /// The report as text.
