@@ -105,7 +105,7 @@ pub const ALL: &[Kind] = &[
     less("kill.ready", "ms", "start to ready after a kill, longest"),
     less("kill.sending", "ms", "start after a kill to the next accepted message, longest"),
     less("pause.answer", "ms", "pause call to its answer, longest"),
-    less("pause.left", "messages", "left after a pause was answered, more than it said were in flight"),
+    less("pause.left", "messages", "arrived between a pause's answer and its end, more than it said were in flight"),
     less("flood.taken_p99", "ms", "scheduled moment of a flooding POST to its 200, 99th percentile"),
     less("flood.refused_p99", "ms", "first byte of a flooding POST to its refusal, 99th percentile"),
     plain("flood.refused", "of the due", "share of flooding POSTs that were refused"),

@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use super::campaigns::doubts;
 use super::flood;
-use super::stage::{Stage, now_ns};
+use super::stage::{Pause, Stage, now_ns};
 use super::wait::{more_than, progress};
 use crate::measure::own_rate::Change;
 use crate::scenario::file::{Disturbance, How, Kind};
@@ -27,8 +27,6 @@ const TERMINATE: Duration = Duration::from_secs(90);
 const SENDING: Duration = Duration::from_secs(120);
 /// Between two tries of a call that another disturbance may have made fail.
 const AGAIN: Duration = Duration::from_millis(200);
-/// For so long after a pause's answer what still arrives is counted.
-const AFTER_PAUSE: Duration = Duration::from_millis(300);
 
 /// Lets everything happen; returns when the last disturbance is over.
 pub async fn all(stage: &Arc<Stage>) {
@@ -251,43 +249,28 @@ async fn insist_on_rate(stage: &Stage, id: &str, rate: u32) -> anyhow::Result<()
     Ok(())
 }
 
-/// Pauses campaigns, looks whether more leaves than was said, and resumes them.
+/// Pauses campaigns and resumes them; what left meanwhile is looked for in the simulator's ledger afterwards.
 async fn pause(stage: &Stage, entry: Option<&str>, lasts: Duration) -> anyhow::Result<()> {
     // A kill meanwhile would count as a slow pause.
     let held = stage.world.lock().await;
     let campaigns = running_of(stage, entry).await?;
-    let (mut said, mut longest) = (0, 0.0f64);
+    let (mut pauses, mut longest) = (Vec::new(), 0.0f64);
     for (id, _) in &campaigns {
         let began = Instant::now();
-        said += stage.customer().pause(id).await?;
+        let said = stage.customer().pause(id).await?;
         longest = longest.max(began.elapsed().as_secs_f64() * 1e3);
+        pauses.push(Pause { campaign: id.clone(), answered_ns: now_ns(), resumed_ns: 0, said });
     }
-    let at_answer = accepted_by(stage, &campaigns).await?;
-    tokio::time::sleep(AFTER_PAUSE.min(lasts)).await;
-    let after = accepted_by(stage, &campaigns).await?.saturating_sub(at_answer);
-    {
-        let mut left = stage.left.lock();
-        if !campaigns.is_empty() {
-            left.pause_ms.push(longest);
-            left.pause_left += after.saturating_sub(said);
-        }
+    tokio::time::sleep(lasts).await;
+    for pause in &mut pauses {
+        pause.resumed_ns = now_ns();
+        stage.customer().resume(&pause.campaign).await?;
     }
-    tokio::time::sleep(lasts.saturating_sub(AFTER_PAUSE)).await;
-    for (id, _) in &campaigns {
-        stage.customer().resume(id).await?;
+    let mut left = stage.left.lock();
+    if !pauses.is_empty() {
+        left.pause_ms.push(longest);
+        left.pauses.append(&mut pauses);
     }
-    drop(held);
+    drop((left, held));
     Ok(())
-}
-
-/// What the simulator accepted; when other campaigns go on beside the paused ones, what they add is taken off by the server's word.
-async fn accepted_by(stage: &Stage, paused: &[(String, u32)]) -> anyhow::Result<u64> {
-    let all = stage.customer().list().await?;
-    let others = all.iter().filter(|c| !paused.iter().any(|(id, _)| *id == c.campaign_id));
-    if others.clone().all(|c| c.state() != CampaignState::Running) {
-        return Ok(progress(&stage.control).await?.accepted);
-    }
-    // Beside others only the paused campaigns' own counts can be looked at.
-    let mine = all.iter().filter(|c| paused.iter().any(|(id, _)| *id == c.campaign_id));
-    Ok(mine.filter_map(|c| Some(c.stats.as_ref()?.tally.as_ref()?.accepted)).sum())
 }

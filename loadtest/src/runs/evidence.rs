@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use sluice_proto::v1;
 
 use super::campaigns::Imported;
-use super::stage::{BLOCK, Left, Made};
+use super::stage::{BLOCK, Left, Made, Pause};
 use crate::harness::people;
 use crate::measure::arrivals::Arrivals;
 use crate::measure::histogram::Snapshot;
@@ -50,6 +50,16 @@ impl Ear {
             times: self.arrivals.times_of(made.range()),
         });
         own_rate::judge(campaigns, &left.rates, &left.disturbed, stalls)
+    }
+
+    /// How many messages of paused campaigns arrived that cannot have been in flight.
+    #[must_use]
+    pub fn left_paused(&self, made: &[Made], pauses: &[Pause]) -> u64 {
+        let left = |pause: &Pause| {
+            let made = made.iter().find(|made| made.job.plan.id == pause.campaign);
+            made.map_or(0, |made| pause.left(&self.arrivals.times_of(made.range()), made.job.plan.workers))
+        };
+        pauses.iter().map(left).sum()
     }
 
     /// Where more arrived within a second than the ceiling that was set for a while.
@@ -171,6 +181,9 @@ pub fn figures(remains: &Remains<'_>, ear: &mut Ear) -> (BTreeMap<String, f64>, 
     lines(remains, ear, &mut all);
     costs(remains, &mut all);
     disturbances(remains.left, &mut all);
+    if !remains.left.pauses.is_empty() {
+        all.put("pause.left", ear.left_paused(remains.made, &remains.left.pauses) as f64);
+    }
     floor(remains.pairs, &mut all);
     (all.0, latencies)
 }
@@ -288,7 +301,6 @@ fn disturbances(left: &Left, all: &mut Figures) {
     }
     if let Some(answer) = longest(&left.pause_ms) {
         all.put("pause.answer", answer);
-        all.put("pause.left", left.pause_left as f64);
     }
     all.maybe("memory.flood", longest(&left.flood_mib));
     let due: u64 = left.floods.iter().map(|flood| flood.due).sum();

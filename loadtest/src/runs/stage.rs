@@ -53,6 +53,30 @@ impl Made {
     }
 }
 
+/// A pause of one campaign.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pause {
+    /// The campaign.
+    pub campaign: String,
+    /// When it was answered, ns since the epoch.
+    pub answered_ns: u64,
+    /// When it was taken back.
+    pub resumed_ns: u64,
+    /// How many messages the answer said were in flight.
+    pub said: u64,
+}
+
+impl Pause {
+    /// How many of the campaign's messages arrived between answer and resumption beyond what may have been in flight: as many as were said, and
+    /// never more than its in-flight maximum. `times` are all of its arrivals, ns since the epoch, sorted.
+    #[must_use]
+    pub fn left(&self, times: &[u64], in_flight_max: u32) -> u64 {
+        let place = |at_ns: u64| times.partition_point(|at| *at < at_ns);
+        let arrived = place(self.resumed_ns).saturating_sub(place(self.answered_ns)) as u64;
+        arrived.saturating_sub(self.said.min(u64::from(in_flight_max)))
+    }
+}
+
 /// What disturbances left behind.
 #[derive(Debug, Default)]
 pub struct Left {
@@ -64,8 +88,8 @@ pub struct Left {
     pub sending_ms: Vec<f64>,
     /// Pause call to its answer, ms.
     pub pause_ms: Vec<f64>,
-    /// Accepted after a pause's answer beyond what it said was in flight.
-    pub pause_left: u64,
+    /// Pauses of campaigns.
+    pub pauses: Vec<Pause>,
     /// Growth of resident memory during floods, MiB.
     pub flood_mib: Vec<f64>,
     /// What came of floods.
@@ -244,4 +268,23 @@ fn standing_faults(scenario: &Scenario) -> Vec<Rule> {
 #[must_use]
 pub fn now_ns() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_arrives_after_a_pause_was_in_flight() {
+        let pause = Pause { campaign: "c".to_owned(), answered_ns: 100, resumed_ns: 200, said: 3 };
+        // Before the answer and from the resumption on everything may arrive.
+        let mut times = vec![90, 99, 100, 150, 199, 200, 201];
+        assert_eq!(pause.left(&times, 64), 0);
+        times.insert(3, 120);
+        assert_eq!(pause.left(&times, 64), 1, "one too many");
+        assert_eq!(Pause { said: 4, ..pause.clone() }.left(&times, 64), 0);
+        // Saying more than can be in flight excuses nothing.
+        assert_eq!(Pause { said: 1_000, ..pause.clone() }.left(&times, 2), 2);
+        assert_eq!(Pause { said: 0, ..pause }.left(&[], 64), 0);
+    }
 }
