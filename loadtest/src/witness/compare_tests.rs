@@ -64,7 +64,7 @@ fn message(n: u32, bits: u8) -> Exported {
         parameters: people::params(n).to_vec(),
         shown: join(bits).unwrap_or(Shown::Queued),
         reached: stage(bits).max(2),
-        conflict: bits & FAILED != 0 && bits & (SENT | DELIVERED | READ) != 0,
+        conflict: bits & FAILED != 0 && bits & (DELIVERED | READ) != 0,
         double: false,
         attempts,
     }
@@ -72,9 +72,10 @@ fn message(n: u32, bits: u8) -> Exported {
 
 /// A world with all kinds of journeys, and the truth about it.
 fn world() -> (Vec<Entry>, Vec<Exported>) {
-    let sets = [SENT, SENT | DELIVERED, SENT | DELIVERED | READ, FAILED, SENT | FAILED, READ, 0];
+    let conflict = SENT | DELIVERED | FAILED;
+    let sets = [SENT, SENT | DELIVERED, SENT | DELIVERED | READ, FAILED, SENT | FAILED, READ, 0, conflict];
     let mut dice = Dice::new(11, &[]);
-    let bits: Vec<u8> = (0..60).map(|_| sets[(dice.next() % 7) as usize]).collect();
+    let bits: Vec<u8> = (0..60).map(|_| sets[(dice.next() % 8) as usize]).collect();
     let entries = bits.iter().enumerate().map(|(n, b)| entry(n as u32, *b)).collect();
     let messages = bits.iter().enumerate().map(|(n, b)| message(n as u32, *b)).collect();
     (entries, messages)
@@ -460,6 +461,41 @@ fn failures_by_code_the_list_the_totals_and_the_watch_are_compared() {
     let mut totals = Comparison::new(vec![]);
     totals.totals(&counts(&messages), &counts(&messages[..2]));
     assert!(totals.finish(true).0.of(Kind::TotalsDrift) > 0);
+}
+
+#[test]
+fn a_wrong_conflict_is_found() {
+    for bits in [FAILED | DELIVERED, FAILED | SENT | READ] {
+        assert!(compare(vec![entry(0, bits)], &[message(0, bits)]).is_empty());
+        let unmarked = Exported { conflict: false, ..message(0, bits) };
+        only(&compare(vec![entry(0, bits)], &[unmarked]), Kind::WrongConflict);
+    }
+    for bits in [0, SENT, READ, FAILED, FAILED | SENT] {
+        let marked = Exported { conflict: true, ..message(0, bits) };
+        only(&compare(vec![entry(0, bits)], &[marked]), Kind::WrongConflict);
+    }
+    // Nothing was accepted at all.
+    let booked = [refused(0, CODE, Why::Fault)];
+    let failed = given_up(0, Shown::Failed, Phase::Failed);
+    let marked = Exported { conflict: true, ..failed };
+    only(&never_accepted(&[marked], &booked, &[], (64, false)).0, Kind::WrongConflict);
+    // What was posted without an acknowledgement may show or not.
+    let open = Entry { tried: FAILED | DELIVERED, ..entry(0, DELIVERED) };
+    for said in [message(0, FAILED | DELIVERED), message(0, DELIVERED)] {
+        let found = compare(vec![open.clone()], std::slice::from_ref(&said));
+        assert!(found.is_empty(), "{found:?}");
+    }
+    // An error that was answered to an accepted message is a failure, too.
+    let spoilt = Entry { answer: Answer::Error, ..entry(0, DELIVERED) };
+    for conflict in [false, true] {
+        let found = compare(vec![spoilt.clone()], &[Exported { conflict, ..message(0, DELIVERED) }]);
+        assert_eq!(found.of(Kind::WrongConflict), 0, "{found:?}");
+    }
+    // Each attempt by itself: the first failed, the second was delivered.
+    let (mut entries, twice) = sent_twice(Phase::InDoubt);
+    entries[0] = Entry { tried: FAILED, acked: FAILED, ..entries[0].clone() };
+    let marked = Exported { conflict: true, ..twice };
+    assert_eq!(compare_under(Policy::AtLeastOnce, entries, &[marked]).of(Kind::WrongConflict), 1);
 }
 
 #[test]

@@ -38,6 +38,7 @@ pub fn judge(case: &Case<'_>) -> Vec<(Kind, String)> {
     let Some((newest, _)) = entries.iter().max_by_key(|(_, attempt)| attempt.number) else {
         wrong.extend(never_accepted(case));
         wrong.extend(failure(case));
+        wrong.extend(conflict(case));
         return wrong;
     };
     if matches!(shown, Shown::Pending | Shown::Cancelled | Shown::Expired) && !superseded(message, entries) {
@@ -67,6 +68,7 @@ pub fn judge(case: &Case<'_>) -> Vec<(Kind, String)> {
     }
     wrong.extend(failure(case));
     wrong.extend(double(case));
+    wrong.extend(conflict(case));
     wrong
 }
 
@@ -149,6 +151,25 @@ fn double(case: &Case<'_>) -> Option<(Kind, String)> {
         (false, _) if known > 1 => {
             Some((Kind::WrongDouble, format!("{known} attempts are known to have gone out, not marked")))
         }
+        _ => None,
+    }
+}
+
+/// A message is marked as a conflict when one attempt of it both failed and was delivered (or read), and only then. What was posted without an
+/// acknowledgement may have been taken in or not; an attempt whose acceptance was answered with an error may have failed by that.
+fn conflict(case: &Case<'_>) -> Option<(Kind, String)> {
+    let Case { message, entries, .. } = *case;
+    let both = |bits: u8| bits & FAILED != 0 && bits & (DELIVERED | READ) != 0;
+    let known = entries.iter().any(|(entry, _)| both(entry.acked));
+    let possible = entries.iter().any(|(entry, _)| {
+        let answered = if entry.answer == Answer::Error { FAILED } else { 0 };
+        both(entry.tried | entry.acked | answered)
+    });
+    match message.conflict {
+        true if !possible => {
+            Some((Kind::WrongConflict, "marked as failed and delivered, no attempt was both".to_owned()))
+        }
+        false if known => Some((Kind::WrongConflict, "one attempt failed and was delivered, not marked".to_owned())),
         _ => None,
     }
 }

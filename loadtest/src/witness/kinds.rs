@@ -47,6 +47,8 @@ pub enum Kind {
     WrongFailure,
     /// Marked as gone out twice although it was accepted once, or not marked although both were reported.
     WrongDouble,
+    /// Marked as failed and delivered in one attempt although none was both, or not marked although both were acknowledged.
+    WrongConflict,
     /// The tally differs from the messages.
     TallyDrift,
     /// The recount differs from the tally or from the messages.

@@ -122,7 +122,7 @@ pub struct Exported {
     pub shown: Shown,
     /// Highest stage: pending 1, queued 2, sent 3, delivered 4, read 5.
     pub reached: u8,
-    /// Marked as failed and sent at once.
+    /// Marked as failed and delivered in one attempt.
     pub conflict: bool,
     /// Marked as gone out twice.
     pub double: bool,
@@ -141,7 +141,7 @@ pub struct Counts {
     pub reached: [u64; 3],
     /// Messages of which an attempt was accepted.
     pub accepted: u64,
-    /// Failed and sent at once.
+    /// Failed and delivered in one attempt.
     pub conflicts: u64,
     /// Known to have gone out twice.
     pub doubles: u64,
