@@ -4,6 +4,7 @@ use super::check::read;
 use super::file::Kind;
 use super::load;
 use super::{SHIPPED, files_of};
+use crate::report::bound::Bound;
 
 const GOOD: &str = "about = \"a\"\n[[lines]]\nceiling = 10\n[[campaigns]]\nrecipients = 5\n";
 
@@ -29,6 +30,20 @@ fn every_shipped_scenario_is_right_and_every_file_is_shipped() {
     let mut known: Vec<&str> = SHIPPED.iter().map(|(name, _)| *name).collect();
     known.sort_unstable();
     assert_eq!(files, known);
+}
+
+/// A server that holds recipients, statuses or counts back for minutes is wrong on a quiet day and in a burst, however fast it answers.
+#[test]
+fn quiet_days_and_bursts_bound_how_late_things_are() {
+    for name in ["calm", "burst"] {
+        let (_, text) = SHIPPED.iter().find(|(one, _)| *one == name).expect("shipped");
+        let scenario = read(name, text, &[], 1.0).expect("right");
+        assert!(scenario.probe.is_some(), "{name}: without a probe nothing is visible");
+        for late in ["due.p99", "webhook_due.p99", "visible.p99"] {
+            let bound: Bound = scenario.pass.get(late).expect(late).parse().expect("a bound");
+            assert!(bound.holds(1_000.0) && !bound.holds(10_000.0), "{name}: {late} {bound}");
+        }
+    }
 }
 
 #[test]
