@@ -19,8 +19,23 @@ pub struct Witnesses {
     pub harness_lag_ms: Option<f64>,
     /// 99th percentile of how late generated arrivals left although a connection was free, ms.
     pub generator_lag_ms: Option<f64>,
+    /// Generated arrivals.
+    pub floods: Vec<Flooded>,
     /// Highest share of the machine's time that the hypervisor gave to others over any ten samples.
     pub stolen_most: Option<f64>,
+}
+
+/// What came of arrivals by schedule.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+pub struct Flooded {
+    /// How many were to leave per second.
+    pub ordered: f64,
+    /// How many did.
+    pub rate: f64,
+    /// Arrivals that left late.
+    pub late: u64,
+    /// Of these: those for which no connection was free.
+    pub all_busy: u64,
 }
 
 /// What is borne.
@@ -38,6 +53,8 @@ pub struct Bounds {
 const SPARE: f64 = 0.10;
 /// Share of the samples for which a thread must be full to be the limit.
 const MOSTLY: f64 = 0.5;
+/// Least share of the ordered arrivals per second; below it there was another load than the scenario speaks of.
+const ARRIVALS: f64 = 0.95;
 
 /// Sentences that say why the run does not judge the server; none when it does.
 #[must_use]
@@ -65,6 +82,16 @@ pub fn objections(seen: &Witnesses, bounds: &Bounds) -> Vec<String> {
             ));
         }
     }
+    for Flooded { ordered, rate, late, all_busy } in &seen.floods {
+        // Where every connection waited for the server, the server was the limit.
+        let held_up = *all_busy as f64 >= *late as f64 * MOSTLY;
+        if *rate < ordered * ARRIVALS && !held_up {
+            all.push(format!(
+                "of {ordered:.0} generated arrivals a second {rate:.0} left, though connections were free for {} of {late} late ones",
+                late - all_busy
+            ));
+        }
+    }
     if let Some(stolen) = seen.stolen_most.filter(|stolen| *stolen > bounds.stolen_max) {
         all.push(format!(
             "the machine was lent to others for {:.0} % of the time, borne are {:.0} % (witness.stolen_max)",
@@ -89,6 +116,18 @@ mod tests {
         let half =
             Witnesses { simulator_busy: [vec![(0.97, 0.4); 4], vec![(0.5, 0.4); 6]].concat(), ..Witnesses::default() };
         assert!(objections(&half, &BOUNDS).is_empty());
+    }
+
+    #[test]
+    fn a_flood_that_was_none_is_an_objection_unless_the_server_held_it_up() {
+        let seen = |rate, all_busy| Witnesses {
+            floods: vec![Flooded { ordered: 20_000.0, rate, late: 1_000, all_busy }],
+            ..Witnesses::default()
+        };
+        assert_eq!(objections(&seen(18_900.0, 0), &BOUNDS).len(), 1);
+        assert_eq!(objections(&seen(2_000.0, 400), &BOUNDS).len(), 1);
+        assert!(objections(&seen(2_000.0, 900), &BOUNDS).is_empty(), "all connections waited for the server");
+        assert!(objections(&seen(19_100.0, 0), &BOUNDS).is_empty());
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -16,6 +16,8 @@ use crate::wire::client::Connection;
 
 /// Longest time for an answer; afterwards the POST counts as not answered.
 const ANSWER: Duration = Duration::from_secs(20);
+/// A POST that leaves later than this is late; a timer alone may be two milliseconds late.
+const LATE: Duration = Duration::from_millis(5);
 
 /// What is to arrive.
 #[derive(Debug, Clone)]
@@ -37,6 +39,14 @@ pub struct Schedule {
 pub struct Outcome {
     /// POSTs that were due.
     pub due: u64,
+    /// How many were to arrive per second.
+    pub ordered: f64,
+    /// How many left per second, from the first to the last, at most as many as were ordered.
+    pub rate: f64,
+    /// POSTs that left late.
+    pub late: u64,
+    /// Of these: those that found every connection waiting for an answer.
+    pub all_busy: u64,
     /// Answers by HTTP status; 0: no answer.
     pub answers: BTreeMap<u16, u64>,
     /// From the scheduled moment to 200.
@@ -51,6 +61,13 @@ struct Shared {
     begin: Instant,
     next: AtomicU64,
     total: u64,
+    connections: u32,
+    /// Connections that wait for an answer.
+    busy: AtomicU32,
+    late: AtomicU64,
+    all_busy: AtomicU64,
+    /// When the last POST left, ns since the begin.
+    last_ns: AtomicU64,
     gap_ns: f64,
     answers: Mutex<BTreeMap<u16, u64>>,
     taken: Latencies,
@@ -68,6 +85,11 @@ pub async fn run(schedule: Schedule) -> Outcome {
         begin: Instant::now(),
         next: AtomicU64::new(0),
         total,
+        connections: schedule.connections.max(1),
+        busy: AtomicU32::new(0),
+        late: AtomicU64::new(0),
+        all_busy: AtomicU64::new(0),
+        last_ns: AtomicU64::new(0),
         gap_ns: 1e9 / f64::from(schedule.per_second.max(1)),
         answers: Mutex::new(BTreeMap::new()),
         taken: Latencies::default(),
@@ -75,15 +97,20 @@ pub async fn run(schedule: Schedule) -> Outcome {
         own_lag: Latencies::default(),
     });
     let mut workers = tokio::task::JoinSet::new();
-    for _ in 0..schedule.connections.max(1) {
+    for _ in 0..shared.connections {
         let (shared, authority) = (Arc::clone(&shared), schedule.authority.clone());
         let requests = Arc::clone(&schedule.requests);
         workers.spawn(async move { work(&shared, &authority, &requests).await });
     }
     while workers.join_next().await.is_some() {}
     let answers = std::mem::take(&mut *shared.answers.lock());
+    let left_s = Duration::from_nanos(shared.last_ns.load(Ordering::Relaxed)).max(schedule.lasts).as_secs_f64();
     Outcome {
         due: total,
+        ordered: total as f64 / schedule.lasts.as_secs_f64(),
+        rate: total as f64 / left_s,
+        late: shared.late.load(Ordering::Relaxed),
+        all_busy: shared.all_busy.load(Ordering::Relaxed),
         answers,
         taken: shared.taken.snapshot(),
         refused: shared.refused.snapshot(),
@@ -104,8 +131,16 @@ async fn work(shared: &Shared, authority: &str, requests: &[Vec<u8>]) {
             shared.own_lag.note(due.elapsed());
         }
         let began = Instant::now();
+        // This one comes on top of those that wait already.
+        let busy = shared.busy.fetch_add(1, Ordering::Relaxed) + 1;
+        if began.saturating_duration_since(due) > LATE {
+            shared.late.fetch_add(1, Ordering::Relaxed);
+            shared.all_busy.fetch_add(u64::from(busy >= shared.connections), Ordering::Relaxed);
+        }
+        shared.last_ns.fetch_max((began - shared.begin).as_nanos() as u64, Ordering::Relaxed);
         let request = &requests[(n % requests.len() as u64) as usize];
         let status = exchange(&mut connection, authority, request).await.unwrap_or(0);
+        shared.busy.fetch_sub(1, Ordering::Relaxed);
         match status {
             200 => shared.taken.note(due.elapsed()),
             0 => {}
@@ -163,6 +198,9 @@ mod tests {
         assert_eq!((outcome.due, outcome.answers[&200]), (100, 100));
         // With one connection the first answer alone is slow; a closed loop would show a median near nothing.
         assert!(outcome.taken.quantile_ms(0.1).is_some_and(|ms| ms >= 20.0), "{outcome:?}");
+        // The server held it up, and it shows.
+        assert!(outcome.rate < 0.95 * outcome.ordered, "{outcome:?}");
+        assert!(outcome.late > 50 && outcome.all_busy == outcome.late, "{outcome:?}");
     }
 
     #[tokio::test]

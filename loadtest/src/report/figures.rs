@@ -106,6 +106,7 @@ pub const ALL: &[Kind] = &[
     less("kill.sending", "ms", "start after a kill to the next accepted message, longest"),
     less("pause.answer", "ms", "pause call to its answer, longest"),
     less("pause.left", "messages", "arrived between a pause's answer and its end, more than it said were in flight"),
+    plain("flood.rate", "POSTs/s", "flooding POSTs that left, at most as many as ordered; of several the least"),
     less("flood.taken_p99", "ms", "scheduled moment of a flooding POST to its 200, 99th percentile"),
     less("flood.refused_p99", "ms", "first byte of a flooding POST to its refusal, 99th percentile"),
     plain("flood.refused", "of the due", "share of flooding POSTs that were refused"),

@@ -16,7 +16,7 @@ use super::pairs;
 use super::stage::{Stage, now_ns};
 use crate::harness::config::{FLOOR_LINE, Lines};
 use crate::measure::histogram::Snapshot;
-use crate::measure::limit::{Bounds, Witnesses, objections};
+use crate::measure::limit::{Bounds, Flooded, Witnesses, objections};
 use crate::measure::sampler::{Glance, Sampled, Sampler, Watched};
 use crate::measure::series::AllSeries;
 use crate::measure::visible::{Watch, latencies as visible_latencies};
@@ -284,6 +284,10 @@ async fn demand(stage: &Stage, window: Duration) -> anyhow::Result<Vec<LineRate>
 fn witnesses(loaded: &Loaded, floods: &[crate::measure::open_loop::Outcome]) -> Witnesses {
     let mut generator = Snapshot::default();
     floods.iter().for_each(|flood| generator.add(&flood.own_lag));
+    let flooded = |flood: &crate::measure::open_loop::Outcome| {
+        let crate::measure::open_loop::Outcome { ordered, rate, late, all_busy, .. } = *flood;
+        Flooded { ordered, rate, late, all_busy }
+    };
     let stolen = loaded.sampled.series.values("machine.stolen", 0.0, f64::MAX);
     let most = stolen.windows(10.min(stolen.len().max(1))).map(|ten| ten.iter().sum::<f64>() / ten.len() as f64);
     Witnesses {
@@ -292,6 +296,7 @@ fn witnesses(loaded: &Loaded, floods: &[crate::measure::open_loop::Outcome]) -> 
         simulator_lag_ms: loaded.latencies.own_lag.quantile_ms(0.99),
         harness_lag_ms: loaded.sampled.harness_lag.quantile_ms(0.99),
         generator_lag_ms: generator.quantile_ms(0.99),
+        floods: floods.iter().map(flooded).collect(),
         stolen_most: most.reduce(f64::max).map(|percent| percent / 100.0),
     }
 }

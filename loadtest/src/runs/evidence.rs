@@ -303,6 +303,7 @@ fn disturbances(left: &Left, all: &mut Figures) {
         all.put("pause.answer", answer);
     }
     all.maybe("memory.flood", longest(&left.flood_mib));
+    all.maybe("flood.rate", left.floods.iter().map(|flood| flood.rate).reduce(f64::min));
     let due: u64 = left.floods.iter().map(|flood| flood.due).sum();
     if due > 0 {
         let answers = |of: fn(u16) -> bool| -> f64 {
