@@ -21,6 +21,9 @@ const ALIVE: Duration = Duration::from_secs(1);
 /// a second (a pause of its collector, a sync that waits for a busy disk) loses all its connections, and has to answer them all anew.
 const ANSWERS: Duration = Duration::from_secs(2);
 
+/// What stands for the data centre where copies are put anywhere (`SimpleStrategy`).
+const ANYWHERE: &str = "replication_factor";
+
 impl ConsistencyLevel {
     /// As the configuration names it.
     #[must_use]
@@ -47,18 +50,24 @@ impl ConsistencyLevel {
         if self == Self::LocalQuorum { SerialConsistency::LocalSerial } else { SerialConsistency::Serial }
     }
 
-    /// Refuses a level at which a read could miss what a write reached: read and written copies together must be more than there are.
-    pub(super) fn suits(self, copies: &[(String, u32)]) -> Result<(), OpenError> {
+    /// Refuses a level at which a read could miss what a write reached: read and written copies together must be more than there are. And
+    /// one that asks for copies in a data centre that has none: nothing would ever be answered. `local`: the data centre whose nodes are
+    /// asked, if one is named.
+    pub(super) fn suits(self, copies: &[(String, u32)], local: Option<&str>) -> Result<(), OpenError> {
         let refuse = |reason: String| Err(OpenError::Consistency { level: self.name(), reason });
-        match self {
-            Self::LocalQuorum if copies.len() > 1 => {
-                let names: Vec<&str> = copies.iter().map(|(name, _)| name.as_str()).collect();
+        let names = || copies.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(" and ");
+        match (self, local) {
+            (Self::LocalQuorum, _) if copies.len() > 1 => refuse(format!(
+                "it is replicated to the data centres {}, and a read in one would miss a write in another: use quorum",
+                names()
+            )),
+            (Self::LocalQuorum, Some(local)) if copies.iter().any(|(name, _)| name != local && name != ANYWHERE) => {
                 refuse(format!(
-                    "it is replicated to the data centres {}, and a read in one would miss a write in another: use quorum",
-                    names.join(" and ")
+                    "its copies are in the data centre {}, and [store] local_datacenter is {local:?}: name the one that has them",
+                    names()
                 ))
             }
-            Self::One if copies.iter().map(|(_, copies)| copies).sum::<u32>() > 1 => {
+            (Self::One, _) if copies.iter().map(|(_, copies)| copies).sum::<u32>() > 1 => {
                 refuse("with more than one copy a read would miss what a write reached: use local_quorum".to_owned())
             }
             _ => Ok(()),
@@ -198,17 +207,18 @@ pub(super) async fn use_keyspace(session: &Session, config: &ScyllaConfig) -> Re
     let rows = answer.into_rows_result().map_err(|e| refused(&e))?;
     let row: Option<(HashMap<String, String>,)> = rows.maybe_first_row().map_err(|e| refused(&e))?;
     let Some((replication,)) = row else { return Err(OpenError::Keyspace { keyspace: config.keyspace.clone() }) };
-    config.consistency.suits(&copies(&replication))?;
+    config.consistency.suits(&copies(&replication), config.local_datacenter.as_deref())?;
     session.use_keyspace(config.keyspace.as_str(), true).await.map_err(|e| refused(&e))
 }
 
-/// Copies by data centre.
+/// Copies by data centre, of those that have any.
 fn copies(replication: &HashMap<String, String>) -> Vec<(String, u32)> {
     let mut copies: Vec<(String, u32)> = replication
         .iter()
         .filter(|(name, _)| *name != "class")
         // `3/1` are three copies of which one is transient.
         .filter_map(|(name, text)| Some((name.clone(), text.split('/').next()?.parse().ok()?)))
+        .filter(|(_, copies)| *copies > 0)
         .collect();
     copies.sort();
     copies
@@ -224,12 +234,33 @@ mod tests {
         let three = [("a".to_owned(), 3)];
         let two_places = [("a".to_owned(), 3), ("b".to_owned(), 3)];
         use ConsistencyLevel::{All, LocalQuorum, One, Quorum};
-        assert!(One.suits(&one).is_ok() && LocalQuorum.suits(&three).is_ok() && Quorum.suits(&two_places).is_ok());
-        assert!(All.suits(&two_places).is_ok());
+        for (level, copies) in [(One, &one[..]), (LocalQuorum, &three), (Quorum, &two_places), (All, &two_places)] {
+            assert_eq!(level.suits(copies, None), Ok(()));
+        }
         for (level, copies) in [(One, &three[..]), (One, &two_places), (LocalQuorum, &two_places)] {
-            let told = level.suits(copies).unwrap_err().to_string();
+            let told = level.suits(copies, Some("a")).unwrap_err().to_string();
             assert!(told.contains("use "), "{told}");
         }
+    }
+
+    #[test]
+    fn a_data_centre_without_copies_cannot_be_the_local_one() {
+        use ConsistencyLevel::{LocalQuorum, One, Quorum};
+        let copies_of = |replication: &[(&str, &str)]| {
+            copies(&replication.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect())
+        };
+        let network = ("class", "org.apache.cassandra.locator.NetworkTopologyStrategy");
+        for there in [copies_of(&[network, ("a", "3")]), copies_of(&[network, ("a", "3/1"), ("b", "0")])] {
+            assert_eq!((LocalQuorum.suits(&there, Some("a")), LocalQuorum.suits(&there, None)), (Ok(()), Ok(())));
+            let told = LocalQuorum.suits(&there, Some("b")).unwrap_err().to_string();
+            assert!(told.contains("in the data centre a,") && told.contains("local_datacenter is \"b\""), "{told}");
+            assert!(!told.contains('\n'), "one line: {told}");
+            // Whichever node is asked, it asks the copies wherever they are.
+            assert_eq!(Quorum.suits(&there, Some("b")), Ok(()));
+        }
+        let anywhere =
+            copies_of(&[("class", "org.apache.cassandra.locator.SimpleStrategy"), ("replication_factor", "1")]);
+        assert_eq!((LocalQuorum.suits(&anywhere, Some("b")), One.suits(&anywhere, Some("b"))), (Ok(()), Ok(())));
     }
 
     #[test]
