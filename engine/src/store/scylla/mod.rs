@@ -41,7 +41,6 @@ mod taking;
 mod templates;
 #[cfg(test)]
 pub(crate) mod tests;
-mod waiting;
 mod window;
 
 use std::sync::Arc;

@@ -3,6 +3,7 @@
 mod as_node;
 mod moving;
 mod nodes;
+mod parked;
 mod secure;
 pub(crate) mod server;
 mod trouble;

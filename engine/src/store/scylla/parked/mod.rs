@@ -1,31 +1,29 @@
 //! Events that nobody can place yet, and orphans.
 //!
-//! Rows are marked and expire, none is deleted. Which wait, and until when, is held in memory (`waiting`).
+//! Rows are marked and expire, none is deleted (`rows`). Which wait, and until when, is held in memory (`waiting`).
+//!
+//! A dead owner leaves thousands of events a second to whoever is left, so many are worked on at once, of one call and of several. What must
+//! stay the same, row and memory, is so by event: each has its turn, in which its row is written and then what is held of it.
+
+mod rows;
+mod waiting;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use futures_util::future;
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use parking_lot::Mutex;
-use sha2::{Digest as _, Sha256};
-use tokio::sync::OnceCell;
+use tokio::sync::{OnceCell, Semaphore, SemaphorePermit};
 
-use super::cql::{Cql, Unit};
-use super::error::damaged;
-use super::waiting::{Index, moved, rebased};
-use crate::domain::ids::{AccountId, CampaignKey, MessageKey};
+use self::rows::{EVENTS_KEPT, find, load, mark_orphaned, mark_placed, mark_waiting, write_orphan, write_waiting};
+pub(super) use self::rows::{accounts, all, orphans, take, take_orphan, waiting};
+use self::waiting::{Index, moved, rebased};
+use super::cql::Cql;
+use super::error::closed;
 use crate::domain::time::{Mono, UnixMillis};
-use crate::store::paging;
-use crate::store::text::{Report, from_json, to_json};
-use crate::store::{Page, Paged, ParkedCounts, ParkedEvent, ParkedMove, StoreError, StoreResult};
-
-/// Partitions of parked events.
-const BUCKETS: i32 = 64;
-
-/// How long after its deadline a parked row is kept, seconds.
-const PARKED_KEPT: i64 = 86_400;
-
-/// How long orphans are kept, seconds.
-const EVENTS_KEPT: i32 = 30 * 86_400;
+use crate::store::text::Report;
+use crate::store::{ParkedCounts, ParkedEvent, ParkedMove, StoreError, StoreResult};
 
 /// How often it is looked what other nodes parked; and of so much time at most one part is spent on it: all that waited lately is read.
 /// But no less often than the last says: what took long may have been a server that was away, and what was acknowledged waits to be applied.
@@ -33,80 +31,38 @@ const REREAD: Duration = Duration::from_secs(2);
 const REREAD_PART: u32 = 20;
 const REREAD_MAX: Duration = Duration::from_secs(20);
 
-const WAITS: i8 = 0;
-const PLACED: i8 = 1;
-const ORPHANED: i8 = 2;
+/// Events written, read or marked at once, of all calls together. At 2 ms a write 16,000 a second; and half of the slots that there are for
+/// writes by default, so that messages find one too.
+pub(super) const AT_ONCE: usize = 32;
 
-/// `(id, account, sender, provider_id, campaign, seq, attempt, report, at, look_at, deadline)`.
-#[rustfmt::skip]
-type EventRow = (
-    i64, Option<String>, Option<String>, Option<String>, Option<i32>, Option<i32>, Option<i32>, Option<String>,
-    Option<i64>, Option<i64>, Option<i64>,
-);
+/// Turns. Two events that share one wait for each other, which does no harm; it is rare among [`AT_ONCE`].
+const TURNS: usize = 1_024;
 
 /// The parked events of the keyspace.
-#[derive(Default)]
 pub(super) struct Parked {
     index: OnceCell<Mutex<Index>>,
     /// When it is read next, where other nodes park too.
     read_at: tokio::sync::Mutex<Option<Mono>>,
-    /// One call at a time: what is written and what is held stay the same.
-    turn: tokio::sync::Mutex<()>,
+    /// One at a time for each event: what is written and what is held stay the same, and each event is parked, placed or given up once.
+    turns: Box<[tokio::sync::Mutex<()>]>,
+    /// Slots for events that are worked on.
+    pub(super) slots: Semaphore,
+}
+
+impl Default for Parked {
+    fn default() -> Self {
+        Self {
+            index: OnceCell::new(),
+            read_at: tokio::sync::Mutex::default(),
+            turns: (0..TURNS).map(|_| tokio::sync::Mutex::default()).collect(),
+            slots: Semaphore::new(AT_ONCE),
+        }
+    }
 }
 
 /// How long until the next reading, after one that took so long.
 fn pause_after(took: Duration) -> Duration {
     (took * REREAD_PART).clamp(REREAD, REREAD_MAX)
-}
-
-/// What makes two events the same, as a number: the events need no index of their own.
-fn identity(event: &ParkedEvent, what: &str) -> u64 {
-    let mut sha = Sha256::new();
-    let place = event.attempt.map(|(key, attempt)| format!("{}/{}/{attempt}", key.campaign.0, key.seq));
-    for text in [event.account.as_str(), &event.provider_id, what, place.as_deref().unwrap_or("-")] {
-        sha.update((text.len() as u64).to_be_bytes());
-        sha.update(text);
-    }
-    let digest = sha.finalize();
-    let mut first = [0; 8];
-    first.copy_from_slice(&digest[..8]);
-    // Not negative, so that it is the same number in a bigint.
-    u64::from_be_bytes(first) >> 1
-}
-
-#[allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap)] // below 64
-fn bucket(id: u64) -> i32 {
-    (id % BUCKETS.unsigned_abs() as u64) as i32
-}
-
-fn place_of(event: &ParkedEvent) -> (i32, i32, i32) {
-    match event.attempt {
-        Some((key, attempt)) => (key.campaign.0.cast_signed(), key.seq.cast_signed(), i32::from(attempt)),
-        None => (-1, -1, -1),
-    }
-}
-
-fn read(row: EventRow) -> StoreResult<ParkedEvent> {
-    let (id, account, sender, provider_id, campaign, seq, attempt, report, at, look_at, deadline) = row;
-    let attempt = match (campaign, seq, attempt.and_then(|attempt| u16::try_from(attempt).ok())) {
-        (Some(campaign), Some(seq), Some(attempt)) => {
-            let campaign = CampaignKey(campaign.cast_unsigned());
-            Some((MessageKey { campaign, seq: seq.cast_unsigned() }, attempt))
-        }
-        _ => None,
-    };
-    let millis = |at: Option<i64>| UnixMillis(at.unwrap_or_default());
-    Ok(ParkedEvent {
-        id: id.cast_unsigned(),
-        account: AccountId::new(&account.unwrap_or_default()).map_err(damaged)?,
-        sender: sender.filter(|sender| !sender.is_empty()).map(Into::into),
-        provider_id: provider_id.unwrap_or_default().into(),
-        attempt,
-        event: from_json::<Report>(&report.unwrap_or_default())?.event(),
-        at: millis(at),
-        look_at: millis(look_at),
-        deadline: millis(deadline),
-    })
 }
 
 impl Parked {
@@ -150,82 +106,125 @@ impl Parked {
         Ok(())
     }
 
+    /// The turn of an event. Nobody waits for one who has another, so that they cannot wait for each other.
+    #[allow(clippy::cast_possible_truncation)] // below TURNS
+    fn turn(&self, id: u64) -> &tokio::sync::Mutex<()> {
+        &self.turns[(id % TURNS as u64) as usize]
+    }
+
+    async fn slot(&self) -> StoreResult<SemaphorePermit<'_>> {
+        self.slots.acquire().await.map_err(|_| closed())
+    }
+
     /// Keeps events; one that is parked already is not parked twice. Returns how many were new.
     pub(super) async fn park(&self, cql: &Cql, events: Vec<ParkedEvent>) -> StoreResult<usize> {
         let index = self.index(cql).await?;
-        let _turn = self.turn.lock().await;
-        let mut new: BTreeMap<u64, ParkedEvent> = BTreeMap::new();
+        let mut once: BTreeMap<u64, ParkedEvent> = BTreeMap::new();
         for event in events {
-            let id = identity(&event, Report::of(&event.event)?.name());
-            if !index.lock().waiting.contains_key(&id) {
-                new.entry(id).or_insert(event);
-            }
+            once.entry(rows::identity(&event, Report::of(&event.event)?.name())).or_insert(event);
         }
-        for (id, event) in &new {
-            write(cql, *id, event, kept_from(event, event.at), (WAITS, 0)).await?;
-            let mut index = index.lock();
-            let step = index.step(&cql.clock);
-            index.add(*id, moved(event.at, -step), moved(event.look_at, -step));
+        stream::iter(once)
+            .map(|(id, event)| async move { self.park_one(cql, index, id, &event).await })
+            .buffer_unordered(AT_ONCE)
+            .try_fold(0, |new, is_new| future::ok(new + usize::from(is_new)))
+            .await
+    }
+
+    async fn park_one(&self, cql: &Cql, index: &Mutex<Index>, id: u64, event: &ParkedEvent) -> StoreResult<bool> {
+        let _turn = self.turn(id).lock().await;
+        if index.lock().waiting.contains_key(&id) {
+            return Ok(false);
         }
-        Ok(new.len())
+        let _slot = self.slot().await?;
+        write_waiting(cql, id, event).await?;
+        let mut index = index.lock();
+        let step = index.step(&cql.clock);
+        index.add(id, moved(event.at, -step), moved(event.look_at, -step));
+        Ok(true)
     }
 
     /// Parked events to look at again, earliest first.
     pub(super) async fn due(&self, cql: &Cql, until: UnixMillis, limit: usize) -> StoreResult<Vec<ParkedEvent>> {
+        let index = self.index(cql).await?;
         let ids: Vec<u64> = {
-            let index = self.index(cql).await?.lock();
+            let index = index.lock();
             let until = moved(until, -index.step(&cql.clock));
             index.by_look.range(..=(until, u64::MAX)).take(limit).map(|(_, id)| *id).collect()
         };
-        let mut events = Vec::with_capacity(ids.len());
-        for id in ids {
-            match find(cql, id).await? {
-                Some(event) => {
-                    let index = self.index(cql).await?.lock();
-                    let step = index.step(&cql.clock);
-                    // Settled meanwhile by another call, it is as it was written.
-                    let (at, look_at) = index.waiting.get(&id).copied().unwrap_or((event.at, event.look_at));
-                    let (at, look_at) = (moved(at, step), moved(look_at, step));
-                    let deadline = moved(event.deadline, at.0 - event.at.0);
-                    events.push(ParkedEvent { at, look_at, deadline, ..event });
-                }
-                // It expired.
-                None => drop(self.index(cql).await?.lock().remove(id)),
-            }
-        }
-        Ok(events)
+        stream::iter(ids)
+            .map(|id| async move { self.due_one(cql, index, id).await })
+            .buffered(AT_ONCE)
+            .try_filter_map(future::ok)
+            .try_collect()
+            .await
+    }
+
+    async fn due_one(&self, cql: &Cql, index: &Mutex<Index>, id: u64) -> StoreResult<Option<ParkedEvent>> {
+        let _slot = self.slot().await?;
+        let found = find(cql, id).await?;
+        let mut index = index.lock();
+        let Some(event) = found else {
+            // It expired.
+            index.remove(id);
+            return Ok(None);
+        };
+        let step = index.step(&cql.clock);
+        // Settled meanwhile by another call, it is as it was written.
+        let (at, look_at) = index.waiting.get(&id).copied().unwrap_or((event.at, event.look_at));
+        let (at, look_at) = (moved(at, step), moved(look_at, step));
+        let deadline = moved(event.deadline, at.0 - event.at.0);
+        Ok(Some(ParkedEvent { at, look_at, deadline, ..event }))
     }
 
     /// Moves parked events on; one that is not parked any more is passed over.
     pub(super) async fn settle(&self, cql: &Cql, moves: Vec<(u64, ParkedMove)>) -> StoreResult<()> {
         let index = self.index(cql).await?;
-        let _turn = self.turn.lock().await;
-        for (id, fate) in moves {
-            let Some((at, look_at)) = index.lock().waiting.get(&id).copied() else { continue };
-            let step = index.lock().step(&cql.clock);
-            let kept = i32::try_from(PARKED_KEPT).unwrap_or(EVENTS_KEPT);
-            match fate {
+        stream::iter(moves)
+            .map(|(id, fate)| {
+                // Orphans are numbered in the order in which they are given up, whichever is written first.
+                let orphan = if fate == ParkedMove::Orphaned { cql.stamps.next() } else { Ok(0) };
+                async move { self.settle_one(cql, index, id, fate, orphan?).await }
+            })
+            .buffer_unordered(AT_ONCE)
+            .try_collect()
+            .await
+    }
+
+    async fn settle_one(
+        &self,
+        cql: &Cql,
+        index: &Mutex<Index>,
+        id: u64,
+        fate: ParkedMove,
+        orphan: i64,
+    ) -> StoreResult<()> {
+        let _turn = self.turn(id).lock().await;
+        let Some((at, look_at)) = index.lock().waiting.get(&id).copied() else { return Ok(()) };
+        match fate {
+            ParkedMove::LookAgain(look_at) => {
                 // Several look at the same event: when each looks again concerns nobody else.
-                ParkedMove::LookAgain(look_at) => {
-                    if cql.owned.is_alone() {
-                        mark(cql, id, EVENTS_KEPT, look_at, WAITS, 0).await?;
-                    }
-                    index.lock().add(id, at, moved(look_at, -step));
+                if cql.owned.is_alone() {
+                    let _slot = self.slot().await?;
+                    mark_waiting(cql, id, look_at).await?;
                 }
-                ParkedMove::Placed => {
-                    mark(cql, id, kept, look_at, PLACED, 0).await?;
-                    index.lock().remove(id);
-                }
-                ParkedMove::Orphaned => {
-                    let Some(event) = find(cql, id).await? else { continue };
-                    // Marked first, with the orphan's number: what a crash leaves out is written again at the next start.
-                    let orphan = cql.stamps.next()?;
-                    mark(cql, id, EVENTS_KEPT, look_at, ORPHANED, orphan).await?;
-                    write_orphan(cql, orphan, &event).await?;
-                    let mut index = index.lock();
-                    index.remove(id);
-                    index.orphans.push_back(UnixMillis(cql.stamps.now() / 1_000 + i64::from(EVENTS_KEPT) * 1_000));
-                }
+                let mut index = index.lock();
+                let step = index.step(&cql.clock);
+                index.add(id, at, moved(look_at, -step));
+            }
+            ParkedMove::Placed => {
+                let _slot = self.slot().await?;
+                mark_placed(cql, id, look_at).await?;
+                index.lock().remove(id);
+            }
+            ParkedMove::Orphaned => {
+                let _slot = self.slot().await?;
+                let Some(event) = find(cql, id).await? else { return Ok(()) };
+                // Marked first, with the orphan's number: what a crash leaves out is written again at the next start.
+                mark_orphaned(cql, id, look_at, orphan).await?;
+                write_orphan(cql, orphan, &event).await?;
+                let mut index = index.lock();
+                index.remove(id);
+                index.orphans.push_back(UnixMillis(cql.stamps.now() / 1_000 + i64::from(EVENTS_KEPT) * 1_000));
             }
         }
         Ok(())
@@ -244,165 +243,19 @@ impl Parked {
     }
 }
 
-/// How many seconds a row of an event is kept from this moment on.
-fn kept_from(event: &ParkedEvent, at: UnixMillis) -> i32 {
-    let wait = (event.deadline.0 - at.0) / 1_000 + PARKED_KEPT;
-    i32::try_from(wait.max(PARKED_KEPT)).unwrap_or(EVENTS_KEPT)
-}
-
-/// Writes the row of an event. No column is left out: a row of the same number may be there, marked.
-async fn write(cql: &Cql, id: u64, event: &ParkedEvent, kept: i32, (mark, orphan): (i8, i64)) -> StoreResult<()> {
-    let (campaign, seq, attempt) = place_of(event);
-    let mut unit = Unit::new();
-    let values = (
-        kept,
-        event.account.to_string(),
-        event.sender.as_deref().unwrap_or_default().to_owned(),
-        event.provider_id.to_string(),
-        campaign,
-        seq,
-        attempt,
-        to_json(&Report::of(&event.event)?)?,
-        event.at.0,
-        event.look_at.0,
-        event.deadline.0,
-        mark,
-        orphan,
-        bucket(id),
-        id.cast_signed(),
-    );
-    unit.push(&cql.st.write_parked, values);
-    cql.write_unit(unit).await
-}
-
-/// Parks an event of another ledger, as it stood there at `since`.
-pub(super) async fn take(cql: &Cql, since: UnixMillis, event: &ParkedEvent) -> StoreResult<()> {
-    let id = identity(event, Report::of(&event.event)?.name());
-    write(cql, id, event, kept_from(event, since), (WAITS, 0)).await
-}
-
-/// Writes an orphan of another ledger. It counts as given up when the move began, the later in the listing the earlier; so it has the
-/// same number whenever it is written.
-pub(super) async fn take_orphan(cql: &Cql, since: UnixMillis, place: u64, event: &ParkedEvent) -> StoreResult<()> {
-    let id = identity(event, Report::of(&event.event)?.name());
-    let orphan = since.0.saturating_mul(1_000).saturating_sub_unsigned(place);
-    write(cql, id, event, EVENTS_KEPT, (ORPHANED, orphan)).await?;
-    write_orphan(cql, orphan, event).await
-}
-
-/// Accounts that have orphans.
-pub(super) async fn accounts(cql: &Cql) -> StoreResult<Vec<AccountId>> {
-    let rows: Vec<(String,)> = cql.rows(&cql.st.orphan_accounts, ()).await?;
-    rows.into_iter().map(|(account,)| AccountId::new(&account).map_err(damaged)).collect()
-}
-
-/// Numbers of the events that wait, in order.
-pub(super) async fn waiting(cql: &Cql) -> StoreResult<Vec<u64>> {
-    let mut waiting = Vec::new();
-    for bucket in 0..BUCKETS {
-        let rows: Vec<MarkRow> = cql.rows(&cql.st.parked_index, (bucket,)).await?;
-        waiting.extend(rows.into_iter().filter(|row| row.3 == Some(WAITS) && row.1.is_some()).map(|row| row.0));
-    }
-    waiting.sort_unstable();
-    Ok(waiting.into_iter().map(i64::cast_unsigned).collect())
-}
-
-/// A page of the events that wait.
-pub(super) async fn all(cql: &Cql, page: &Page) -> StoreResult<Paged<ParkedEvent>> {
-    let (size, after) = (page.size.max(1), paging::number_after(page)?.map(i64::cast_unsigned));
-    let waiting = waiting(cql).await?;
-    let behind = waiting.into_iter().filter(|id| after.is_none_or(|after| *id > after));
-    let ids: Vec<u64> = behind.take(size.saturating_add(1)).collect();
-    let Paged { items, next } = paging::cut(ids, size, |id| id.cast_signed());
-    let mut events = Vec::with_capacity(items.len());
-    for id in items {
-        events.extend(find(cql, id).await?);
-    }
-    Ok(Paged { items: events, next })
-}
-
-/// `(id, at, look_at, mark, orphan)`.
-type MarkRow = (i64, Option<i64>, Option<i64>, Option<i8>, Option<i64>);
-
-/// All that waits and all orphans, with the times that stand in the rows.
-async fn load(cql: &Cql) -> StoreResult<Index> {
-    let mut index = Index::default();
-    for bucket in 0..BUCKETS {
-        let rows: Vec<MarkRow> = cql.rows(&cql.st.parked_index, (bucket,)).await?;
-        for (id, at, look_at, mark, orphan) in rows {
-            let id = id.cast_unsigned();
-            match (mark, at, look_at, orphan) {
-                (Some(WAITS), Some(at), Some(look_at), _) => drop(index.add(id, UnixMillis(at), UnixMillis(look_at))),
-                (Some(ORPHANED), at, _, Some(orphan)) => index.given_up.push((orphan, id, at.is_some())),
-                _ => {}
-            }
-        }
-    }
-    index.given_up.sort_unstable();
-    let expires = |(orphan, _, _): &(i64, u64, bool)| UnixMillis(orphan / 1_000 + i64::from(EVENTS_KEPT) * 1_000);
-    index.orphans = index.given_up.iter().map(expires).collect();
-    Ok(index)
-}
-
 /// Writes orphans again: a crash may have come between the mark of one and itself. Once, at the start: there may be many.
 async fn finish_orphans(cql: &Cql, given_up: Vec<(i64, u64, bool)>) -> StoreResult<()> {
-    for (orphan, id, is_whole) in given_up {
-        if is_whole && let Some(event) = find(cql, id).await? {
-            write_orphan(cql, orphan, &event).await?;
-        }
-    }
-    Ok(())
-}
-
-async fn find(cql: &Cql, id: u64) -> StoreResult<Option<ParkedEvent>> {
-    let row: Option<EventRow> = cql.row(&cql.st.parked, (bucket(id), id.cast_signed())).await?;
-    // What is left of a row that expired are its marks.
-    row.filter(|row| row.7.is_some()).map(read).transpose()
-}
-
-async fn mark(cql: &Cql, id: u64, kept: i32, look_at: UnixMillis, mark: i8, orphan: i64) -> StoreResult<()> {
-    // Another node may have parked it, with a clock ahead of ours.
-    let written: Option<(Option<i64>,)> = match cql.owned.is_alone() {
-        true => None,
-        false => cql.row(&cql.st.parked_written, (bucket(id), id.cast_signed())).await?,
-    };
-    let above = written.and_then(|(at,)| at).map_or(0, |at| at.saturating_add(1));
-    let values = (kept, look_at.0, mark, orphan, bucket(id), id.cast_signed());
-    cql.write_above(&cql.st.mark_parked, values, above).await
-}
-
-async fn write_orphan(cql: &Cql, id: i64, event: &ParkedEvent) -> StoreResult<()> {
-    let (campaign, seq, attempt) = place_of(event);
-    let values = (
-        EVENTS_KEPT,
-        event.sender.as_deref().unwrap_or_default(),
-        event.provider_id.as_ref(),
-        campaign,
-        seq,
-        attempt,
-        to_json(&Report::of(&event.event)?)?,
-        event.at.0,
-        event.look_at.0,
-        event.deadline.0,
-        event.account.as_str(),
-        id,
-    );
-    cql.write(&cql.st.write_orphan, values).await
-}
-
-/// A page of orphans of these accounts, newest first.
-pub(super) async fn orphans(cql: &Cql, accounts: &[AccountId], page: &Page) -> StoreResult<Paged<ParkedEvent>> {
-    let (size, before) = (page.size.max(1), paging::number_after(page)?.unwrap_or(i64::MAX));
-    let limit = i32::try_from(size.saturating_add(1)).unwrap_or(i32::MAX);
-    let mut items = Vec::new();
-    for account in accounts {
-        let rows: Vec<EventRow> = cql.rows(&cql.st.orphans, (account.as_str(), before, limit)).await?;
-        for row in rows {
-            items.push(read(row)?);
-        }
-    }
-    items.sort_by_key(|event| std::cmp::Reverse(event.id));
-    Ok(paging::cut(items, size, |event| event.id.cast_signed()))
+    let whole = given_up.into_iter().filter(|(.., is_whole)| *is_whole);
+    stream::iter(whole)
+        .map(|(orphan, id, _)| async move {
+            match find(cql, id).await? {
+                Some(event) => write_orphan(cql, orphan, &event).await,
+                None => Ok(()),
+            }
+        })
+        .buffer_unordered(AT_ONCE)
+        .try_collect()
+        .await
 }
 
 #[cfg(test)]
