@@ -12,6 +12,7 @@ mod nodes;
 mod operations;
 mod outages;
 mod providers;
+mod quorum;
 mod restarts;
 mod secure;
 mod storage;
