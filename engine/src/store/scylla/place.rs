@@ -49,6 +49,11 @@ impl Call {
         (Self { results, entries, intents: Vec::new(), reply, asked_at }, answer)
     }
 
+    /// Part of it is in a batch already, the rest is not.
+    fn is_cut(&self) -> bool {
+        !self.results.is_empty()
+    }
+
     fn answer(self, done: StoreResult<()>) {
         // A caller that went away has its effect nevertheless.
         let _ = self.reply.send(Answer { results: self.results, intents: self.intents, done });
@@ -130,7 +135,17 @@ impl Place {
             queue.closed = true;
             std::mem::take(&mut queue.calls)
         };
-        waiting.into_iter().for_each(|call| call.refuse(EntryResult::Elsewhere));
+        for call in waiting {
+            // Part of it is in the batch under way: nobody knows what becomes of that.
+            if call.is_cut() {
+                call.fail(
+                    self,
+                    StoreError::Unavailable("its pool went from this node meanwhile: try again".to_owned()),
+                );
+            } else {
+                call.refuse(EntryResult::Elsewhere);
+            }
+        }
     }
 
     fn is_closed(&self) -> bool {

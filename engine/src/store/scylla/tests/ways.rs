@@ -120,6 +120,37 @@ async fn a_large_commit_goes_in_parts_that_each_count_right() {
     assert_eq!(committed.tallies, [(key, checked_counts(&*store, key).await.tally)]);
 }
 
+/// The campaign goes to another node while the first part of a call is under way: nobody is told that this part is durable.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_call_that_is_cut_is_not_answered_before_its_parts_are_durable() {
+    let mut config = fresh_keyspace();
+    config.batch_rows_max = 2;
+    let store = open(&config);
+    let key = running(&*store, "cut", 10).await.key;
+    store.commit(intents(key, 0..5)).await.unwrap();
+    let cql = &store.cql;
+    let slots = u32::try_from(cql.permits.available_permits()).unwrap();
+    // What is sent waits for a slot.
+    let slots = cql.permits.acquire_many(slots).await.unwrap();
+    let before = cql.stamps.last();
+    let reports = (0..5).map(|seq| entry(key, seq, report(1, Reported::Sent))).collect();
+    let call = tokio::spawn({
+        let store = Arc::clone(&store);
+        async move { store.commit(reports).await }
+    });
+    let cut = async {
+        // A batch is dated when it is full, and the rest of its call waits.
+        while cql.stamps.last() == before {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), cut).await.expect("the first part is made");
+    store.cache.forget_all();
+    let told = call.await.unwrap();
+    assert!(matches!(told, Err(StoreError::Unavailable(_))), "{told:?}");
+    drop(slots);
+}
+
 /// A batch of a former owner that lands late leaves counts that are not those of the rows.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_rows_are_the_truth() {
