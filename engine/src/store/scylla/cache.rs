@@ -80,6 +80,7 @@ impl Cache {
                 }
             };
             if self.cql.owned.had(&hot.pool, hot.as_of) {
+                self.cql.owned.forget_gone(key, &hot.pool);
                 hot.refresh(&self.cql).await?;
                 return Ok(hot);
             }
@@ -237,7 +238,7 @@ impl Cache {
         let mut by_segment: HashMap<PlaceKey, VecDeque<(usize, Entry)>> = HashMap::new();
         let (mut passed, any_passing) = (Vec::new(), self.cql.owned.is_any_passing());
         for (at, entry) in entries.into_iter().enumerate() {
-            if any_passing && let Some(passage) = self.cql.owned.passage(entry.key.campaign) {
+            if any_passing && let Some(passage) = self.cql.owned.passage(entry.key.campaign, now) {
                 passed.push((at, entry, passage));
                 continue;
             }

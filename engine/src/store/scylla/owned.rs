@@ -151,13 +151,49 @@ impl Owned {
         !self.alone && !self.passing.lock().is_empty()
     }
 
-    /// Where a campaign stands that goes away or went; `None`: it is not one of those.
-    pub(super) fn passage(&self, key: CampaignKey) -> Option<watch::Receiver<Passage>> {
-        self.passing.lock().get(&key).map(|passing| passing.state.subscribe())
+    /// A campaign is of this pool now. If that is ours, it came back by another way than with the pool that it went with: a draft may be
+    /// moved from pool to pool.
+    pub(super) fn forget_gone(&self, key: CampaignKey, pool: &PoolRef) {
+        let mut all = self.passing.lock();
+        let is_gone = all.get(&key).is_some_and(|passing| matches!(*passing.state.borrow(), Passage::Gone(_)));
+        // A pool that goes is not ours before its campaigns are said to be gone.
+        if is_gone && self.has(pool) {
+            all.remove(&key);
+        }
+    }
+
+    /// Where a campaign stands that goes away or went lately; `None`: it is not one of those.
+    pub(super) fn passage(&self, key: CampaignKey, now: Mono) -> Option<watch::Receiver<Passage>> {
+        let all = self.passing.lock();
+        all.get(&key).filter(|passing| passing.until > now).map(|passing| passing.state.subscribe())
     }
 }
 
 /// The pool is another node's.
 pub(super) fn elsewhere(pool: &PoolRef) -> StoreError {
     StoreError::Elsewhere(format!("pool {pool} is another node's"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::ids::{PoolId, TenantId};
+
+    #[test]
+    fn a_passage_ends_by_itself_or_when_the_campaign_comes_back() {
+        let pool = |pool: &str| PoolRef { tenant: TenantId::new("acme").unwrap(), pool: PoolId::new(pool).unwrap() };
+        let (owned, key, went) = (Owned::nothing(), CampaignKey(1), Mono(5));
+        let passes = |now| owned.passage(key, now).is_some();
+        owned.begin_passing(key);
+        owned.end_passing(key, Passage::Gone(pool("one")), went);
+        assert!(passes(went + TOLD_FOR - Duration::from_nanos(1)) && !passes(went + TOLD_FOR));
+        owned.forget_gone(key, &pool("one"));
+        assert!(passes(went), "its pool is not ours");
+        owned.add(pool("two"));
+        owned.forget_gone(key, &pool("two"));
+        assert!(!passes(went), "it was moved into one that is");
+        owned.begin_passing(key);
+        owned.forget_gone(key, &pool("two"));
+        assert!(passes(went), "it is about to go");
+    }
 }

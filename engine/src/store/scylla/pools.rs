@@ -276,6 +276,7 @@ impl Ownership for Pools {
     }
 
     async fn recall(&self, pool: &PoolRef) {
+        self.cql.owned.forget_passing(pool);
         self.cql.owned.add(pool.clone());
     }
 

@@ -4,6 +4,7 @@ mod as_node;
 mod moving;
 mod nodes;
 mod parked;
+mod passing;
 mod secure;
 pub(crate) mod server;
 mod trouble;

@@ -17,11 +17,11 @@ use crate::store::conformance::*;
 use crate::store::{EntryResult, ParkedEvent, StoreError};
 
 /// A node's store with clocks of its own.
-struct Node {
-    store: Arc<ScyllaStore>,
-    ownership: Arc<dyn Ownership>,
+pub(super) struct Node {
+    pub(super) store: Arc<ScyllaStore>,
+    pub(super) ownership: Arc<dyn Ownership>,
     /// Added to the clock of its lease, nanoseconds.
-    slept: Arc<AtomicU64>,
+    pub(super) slept: Arc<AtomicU64>,
 }
 
 fn clock(wall_ahead: i64) -> (Clock, Arc<AtomicU64>) {
@@ -32,7 +32,7 @@ fn clock(wall_ahead: i64) -> (Clock, Arc<AtomicU64>) {
     (clock.with_lease(move || Mono(system.mono().0 + lease.load(Ordering::SeqCst))), slept)
 }
 
-fn node(config: &ScyllaConfig, name: &str, wall_ahead: i64) -> Node {
+pub(super) fn node(config: &ScyllaConfig, name: &str, wall_ahead: i64) -> Node {
     let mut config = config.clone();
     let (name, address) = (name.to_owned(), format!("{name}:7403"));
     config.node = Some(NodeConfig { name, address, version: "1".to_owned() });
@@ -41,22 +41,22 @@ fn node(config: &ScyllaConfig, name: &str, wall_ahead: i64) -> Node {
     Node { ownership: store.ownership().expect("it shares"), store, slept }
 }
 
-fn pool() -> PoolRef {
+pub(super) fn pool() -> PoolRef {
     PoolRef { tenant: TenantId::new("acme").unwrap(), pool: PoolId::new("main").unwrap() }
 }
 
 impl Node {
-    async fn take(&self) -> Option<Vec<Taken>> {
+    pub(super) async fn take(&self) -> Option<Vec<Taken>> {
         let seen = self.ownership.look().await.unwrap();
         self.ownership.take(&seen, &[pool()]).await.unwrap()
     }
 
-    async fn row(&self, name: &str) -> NodeSeen {
+    pub(super) async fn row(&self, name: &str) -> NodeSeen {
         self.ownership.look().await.unwrap().nodes[name].clone()
     }
 
     /// It renews no more, and its lease is over by its own clock, as if the machine had slept.
-    fn sleep(&self) {
+    pub(super) fn sleep(&self) {
         self.store.cut_off(true);
         self.slept.fetch_add(3_600_000_000_000, Ordering::SeqCst);
     }
@@ -74,12 +74,12 @@ impl Node {
 }
 
 /// The pool was taken, and nothing came along with it.
-fn expect_taken(taken: &[Taken]) {
+pub(super) fn expect_taken(taken: &[Taken]) {
     assert!(matches!(taken, [Taken { pool: one, handed: None, .. }] if *one == pool()), "{taken:?}");
 }
 
 /// A campaign with its recipients at a node that has its pool.
-async fn campaign_at(node: &Node, recipients: u32) -> Campaign {
+pub(super) async fn campaign_at(node: &Node, recipients: u32) -> Campaign {
     node.store.create_line(line("line-1", "100"), None).await.unwrap();
     expect_taken(&node.take().await.unwrap());
     running(&*node.store, "shared", recipients).await
@@ -226,10 +226,21 @@ async fn a_pool_is_given_with_its_ages_and_what_is_in_flight() {
     let counts = checked_counts(&*b.store, key).await.tally;
     assert_eq!((counts.accepted, counts.open), (1, 2));
     // And back: nothing of the first time is in the way.
-    b.ownership.give(vec![(pool(), HandOver::default())], "a").await.unwrap();
-    assert_eq!(a.take().await.unwrap().len(), 1);
-    assert_eq!(a.store.commit(vec![entry(key, 4, intent(1))]).await.unwrap().results, [EntryResult::Applied]);
-    assert_eq!(checked_counts(&*a.store, key).await.tally.open, 3);
+    for (seq, heard_of) in [(4, true), (5, false)] {
+        b.ownership.give(vec![(pool(), HandOver::default())], "a").await.unwrap();
+        if heard_of {
+            assert_eq!(a.take().await.unwrap().len(), 1);
+        } else {
+            // The decision that makes it this node's again is one whose outcome it finds in the ledger only.
+            a.ownership.recall(&pool()).await;
+        }
+        assert_eq!(a.store.commit(vec![entry(key, seq, intent(1))]).await.unwrap().results, [EntryResult::Applied]);
+        if heard_of {
+            a.ownership.give(vec![(pool(), HandOver::default())], "b").await.unwrap();
+            assert_eq!(b.take().await.unwrap().len(), 1);
+        }
+    }
+    assert_eq!(checked_counts(&*a.store, key).await.tally.open, 4);
 }
 
 /// What it looked at before says nothing of what the owner has sent since.
