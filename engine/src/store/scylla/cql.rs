@@ -18,6 +18,7 @@ use super::error::{Failed, closed, judge, no_rows, unreadable, unreadable_rows};
 use super::owned::Owned;
 use super::stamps::Stamps;
 use super::statements::Statements;
+use super::{OpenError, connect};
 use crate::domain::time::{Clock, Mono};
 use crate::store::{StoreError, StoreResult};
 
@@ -100,6 +101,32 @@ impl Cql {
             return Err(Failed::Never(StoreError::Unavailable(told)));
         }
         Ok(())
+    }
+
+    /// The wall clock in microseconds, to reserve timestamps by. What was reserved too far ahead stays so for everybody who comes later:
+    /// a clock that jumped is compared with the server's first, as at the start.
+    ///
+    /// # Errors
+    /// It is more than a day off, or the server does not say.
+    pub(super) async fn now_to_reserve(&self) -> Result<i64, OpenError> {
+        let now = self.stamps.now();
+        if self.stamps.is_jump(now) {
+            connect::expect_clock(&self.session, || now / 1_000).await?;
+            self.stamps.compared(now);
+        }
+        Ok(now)
+    }
+
+    /// The same for a term that goes on. By a clock that is wrong it only does not end: what is dated by it lies beyond what is reserved, and
+    /// nothing is written until it is right.
+    pub(super) async fn now_to_go_on(&self) -> i64 {
+        match self.now_to_reserve().await {
+            Ok(now) => now,
+            Err(error) => {
+                tracing::error!(%error, "this machine's clock jumped ahead: nothing is written until it is right");
+                self.stamps.unstepped()
+            }
+        }
     }
 
     /// Sends once.

@@ -232,7 +232,7 @@ impl Node {
                 }
             }
         }
-        let now = cql.stamps.now();
+        let now = cql.now_to_reserve().await?;
         let base = seen.as_ref().map_or(now, |row| now.max(row.body.end)).max(floor).max(cql.stamps.last() + 1);
         if base > now.saturating_add(owner::AHEAD_MAX) {
             return Err(OpenError::behind_the_ledger());
@@ -275,8 +275,9 @@ impl Node {
         }
         let mut at = self.at.lock().await;
         for _ in 0..2 {
+            let now = cql.now_to_go_on().await;
             let asked = cql.clock.lease();
-            let end = cql.stamps.now().max(cql.stamps.last()).saturating_add(self.reserved()).max(cql.stamps.ceiling());
+            let end = now.max(cql.stamps.last()).saturating_add(self.reserved()).max(cql.stamps.ceiling());
             let (epoch, renewal) = *at;
             let next = self.row(cql, epoch, renewal + 1, end);
             // Compared are epoch and renewal alone.

@@ -119,7 +119,7 @@ pub(super) async fn share(cql: &Cql, lease: Duration) -> Result<(i64, i64), Open
     if let Some(seen) = seen.as_ref().filter(|seen| seen.holder == NODES) {
         return Ok((seen.epoch, seen.ceiling));
     }
-    let now = cql.stamps.now();
+    let now = cql.now_to_reserve().await?;
     let (epoch, ceiling) = seen.as_ref().map_or((1, now), |seen| (seen.epoch + 1, seen.ceiling));
     let next = Seen { epoch, ceiling, holder: NODES.to_owned() };
     if put(cql, seen.as_ref(), &next).await? {
@@ -146,7 +146,7 @@ impl Owner {
             None
         };
         let end_of_nodes = nodes.iter().flatten().map(|row| row.body.end).max().unwrap_or_default();
-        let now = cql.stamps.now();
+        let now = cql.now_to_reserve().await?;
         let base = seen.as_ref().map_or(now, |seen| now.max(seen.ceiling)).max(end_of_nodes);
         if base > now.saturating_add(AHEAD_MAX) {
             return Err(OpenError::behind_the_ledger());
@@ -187,12 +187,13 @@ impl Owner {
     }
 
     async fn renew(&self, cql: &Cql) -> StoreResult<bool> {
+        let now = cql.now_to_go_on().await;
         let asked = cql.clock.lease();
         let Some(seen) = look(cql).await? else { return Ok(false) };
         if seen.holder != self.holder || seen.epoch.unsigned_abs() != cql.stamps.epoch() {
             return Ok(false);
         }
-        let ceiling = cql.stamps.now().max(cql.stamps.last()).max(seen.ceiling - RESERVED + 1).saturating_add(RESERVED);
+        let ceiling = now.max(cql.stamps.last()).max(seen.ceiling - RESERVED + 1).saturating_add(RESERVED);
         let next = Seen { ceiling, ..seen.clone() };
         let kept = put(cql, Some(&seen), &next).await?;
         if kept {

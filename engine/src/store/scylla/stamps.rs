@@ -10,15 +10,22 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 
 use crate::domain::time::{Clock, Mono};
 use crate::nodes::Lease;
 use crate::store::{StoreError, StoreResult};
 
+/// How far the wall clock may run ahead of what has passed since it was compared with the server's, microseconds; beyond that it is
+/// compared anew. Time services step by less, and clocks drift apart by less in a year.
+const STEP_MAX: i64 = 3_600_000_000;
+
 /// The timestamps of one process.
 #[derive(Debug)]
 pub(super) struct Stamps {
     clock: Clock,
+    /// The wall clock when it was compared with the server's, microseconds, and the lease's clock then.
+    compared: Mutex<(i64, Mono)>,
     last: AtomicI64,
     /// The first that is not reserved.
     ceiling: AtomicI64,
@@ -30,16 +37,42 @@ pub(super) struct Stamps {
 }
 
 impl Stamps {
-    /// None may be taken before [`Self::begin`].
+    /// None may be taken before [`Self::begin`]. The wall clock has just been compared with the server's.
     pub(super) fn new(clock: Clock) -> Self {
         let lease = ArcSwap::from_pointee(Lease::new(clock.clone()));
-        let tag = ArcSwap::default();
-        Self { clock, last: 0.into(), ceiling: 0.into(), lease, epoch: 0.into(), tag, lost: false.into() }
+        let this = Self {
+            clock,
+            compared: Mutex::default(),
+            last: 0.into(),
+            ceiling: 0.into(),
+            lease,
+            epoch: 0.into(),
+            tag: ArcSwap::default(),
+            lost: false.into(),
+        };
+        this.compared(this.now());
+        this
     }
 
     /// The wall clock in microseconds.
     pub(super) fn now(&self) -> i64 {
         self.clock.wall().0.saturating_mul(1_000)
+    }
+
+    /// The wall clock showed this, microseconds, when it was compared with the server's.
+    pub(super) fn compared(&self, now: i64) {
+        *self.compared.lock() = (now, self.clock.lease());
+    }
+
+    /// What the wall clock would show, microseconds, had nobody set it since it was compared.
+    pub(super) fn unstepped(&self) -> i64 {
+        let (wall, at) = *self.compared.lock();
+        wall.saturating_add(i64::try_from(self.clock.lease().since(at).as_micros()).unwrap_or(i64::MAX))
+    }
+
+    /// Whether the wall clock, showing this, jumped ahead since it was compared.
+    pub(super) fn is_jump(&self, now: i64) -> bool {
+        now > self.unstepped().saturating_add(STEP_MAX)
     }
 
     /// A larger one than all before.
@@ -163,6 +196,19 @@ mod tests {
         tokio::time::advance(Duration::from_secs(6)).await;
         assert!(stamps.next().is_err(), "the lease is over");
         assert_eq!(stamps.epoch(), 4);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_wall_clock_that_jumps_is_told_from_time_that_passes() {
+        let stamps = Stamps::new(Clock::with_wall(|| UnixMillis(1_000)));
+        let hours = |hours: i64| 1_000_000 + hours * STEP_MAX;
+        assert!(!stamps.is_jump(hours(1)) && stamps.is_jump(hours(1) + 1));
+        assert!(!stamps.is_jump(hours(-99)), "back it may go: timestamps rise all the same");
+        tokio::time::advance(Duration::from_secs(7 * 3_600)).await;
+        assert_eq!(stamps.unstepped(), hours(7));
+        assert!(!stamps.is_jump(hours(8)) && stamps.is_jump(hours(8) + 1));
+        stamps.compared(hours(20));
+        assert!(!stamps.is_jump(hours(21)), "the server found it right");
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,6 +1,7 @@
 //! The contract's promises on a real server.
 
 mod as_node;
+mod clocks;
 mod moving;
 mod nodes;
 mod parked;

@@ -1,6 +1,6 @@
 //! Several nodes on one keyspace: terms, pools, late writes.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::super::NodeConfig;
@@ -22,23 +22,25 @@ pub(super) struct Node {
     pub(super) ownership: Arc<dyn Ownership>,
     /// Added to the clock of its lease, nanoseconds.
     pub(super) slept: Arc<AtomicU64>,
+    /// By how much its wall clock is ahead, milliseconds.
+    pub(super) ahead: Arc<AtomicI64>,
 }
 
-fn clock(wall_ahead: i64) -> (Clock, Arc<AtomicU64>) {
-    let slept = Arc::new(AtomicU64::new(0));
-    let (system, lease) = (Clock::system(), Arc::clone(&slept));
+fn clock(slept: &Arc<AtomicU64>, ahead: &Arc<AtomicI64>) -> Clock {
+    let (system, slept, ahead) = (Clock::system(), Arc::clone(slept), Arc::clone(ahead));
     let wall = system.clone();
-    let clock = Clock::with_wall(move || UnixMillis(wall.wall().0 + wall_ahead));
-    (clock.with_lease(move || Mono(system.mono().0 + lease.load(Ordering::SeqCst))), slept)
+    let clock = Clock::with_wall(move || UnixMillis(wall.wall().0 + ahead.load(Ordering::SeqCst)));
+    clock.with_lease(move || Mono(system.mono().0 + slept.load(Ordering::SeqCst)))
 }
 
 pub(super) fn node(config: &ScyllaConfig, name: &str, wall_ahead: i64) -> Node {
     let mut config = config.clone();
     let (name, address) = (name.to_owned(), format!("{name}:7403"));
     config.node = Some(NodeConfig { name, address, version: "1".to_owned() });
-    let (clock, slept) = clock(wall_ahead);
+    let (slept, ahead) = (Arc::default(), Arc::new(AtomicI64::new(wall_ahead)));
+    let clock = clock(&slept, &ahead);
     let store = server::block(async { ScyllaStore::open(config, clock).await.expect("it opens") });
-    Node { ownership: store.ownership().expect("it shares"), store, slept }
+    Node { ownership: store.ownership().expect("it shares"), store, slept, ahead }
 }
 
 pub(super) fn pool() -> PoolRef {
