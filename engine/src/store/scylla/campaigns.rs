@@ -6,6 +6,7 @@ use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 
 use super::cql::Cql;
 use super::error::damaged;
+use super::list;
 use super::owner::RecordRow;
 use super::requests::{self, Made};
 use crate::domain::campaign::{Campaign, Sealed};
@@ -55,6 +56,7 @@ fn read(row: CampaignRow) -> StoreResult<Option<Stored>> {
         row;
     let (Some(version), Some(body)) = (version, body) else { return Ok(None) };
     let mut campaign: Campaign = from_json(&body)?;
+    let sealed_at = sealed_at.filter(|at| *at != list::NOT_SEALED);
     let duplicates = sealed_at.map_or(0, |_| count(duplicates));
     campaign.key = CampaignKey(key.cast_unsigned());
     campaign.version = version.unsigned_abs();

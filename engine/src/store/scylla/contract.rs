@@ -199,8 +199,7 @@ impl Store for ScyllaStore {
 
     async fn imports(&self, campaign: CampaignKey) -> StoreResult<Vec<ImportRecord>> {
         let campaign = self.recorded(campaign).await?;
-        let imports = imports::all(&self.cql, &campaign).await?;
-        Ok(imports.into_iter().map(|import| import.record).collect())
+        imports::all(&self.cql, &campaign).await
     }
 
     async fn refused_rows(&self, campaign: CampaignKey, page: Page) -> StoreResult<Paged<RefusedRow>> {
@@ -211,11 +210,7 @@ impl Store for ScyllaStore {
         // One at a time: each may hold as many hashes as its bound allows.
         let _turn = self.sealing.lock().await;
         let hot = self.cache.hot(campaign).await?;
-        let sealed = seal::seal(&self.cache, &hot, now).await;
-        if matches!(sealed, Err(StoreError::Unavailable(_))) {
-            hot.doubt_head();
-        }
-        sealed
+        seal::seal(&self.cache, &hot, now).await
     }
 
     async fn read_window(&self, campaign: CampaignKey, from_seq: u32, limit: usize) -> StoreResult<Window> {

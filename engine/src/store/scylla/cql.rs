@@ -58,11 +58,6 @@ impl Unit {
         self.values.push(Box::new(values));
     }
 
-    /// The epoch of the term that it is dated in.
-    pub(super) fn epoch(&self) -> u64 {
-        self.epoch
-    }
-
     /// How many statements.
     pub(super) fn len(&self) -> usize {
         self.values.len()
@@ -155,13 +150,38 @@ impl Cql {
         self.until_known(|| self.send(&unit)).await
     }
 
-    /// As [`Self::write_unit`], only in this term: what it writes was worked out in it.
-    pub(super) async fn write_unit_in(&self, epoch: u64, mut unit: Unit) -> StoreResult<()> {
-        self.stamp(&mut unit)?;
-        if unit.epoch != epoch {
-            return Err(StoreError::Unavailable("the node's term ended meanwhile".to_owned()));
+    /// As [`Self::stamp`], only in this term: what it writes was worked out in it.
+    pub(super) fn stamp_in(&self, epoch: u64, unit: &mut Unit) -> StoreResult<()> {
+        self.stamp(unit)?;
+        if unit.epoch == epoch {
+            Ok(())
+        } else {
+            Err(StoreError::Unavailable("the node's term ended meanwhile".to_owned()))
         }
+    }
+
+    /// As [`Self::write_unit`], only in this term.
+    pub(super) async fn write_unit_in(&self, epoch: u64, mut unit: Unit) -> StoreResult<()> {
+        self.stamp_in(epoch, &mut unit)?;
         self.until_known(|| self.send(&unit)).await
+    }
+
+    /// Does a unit that has its timestamp, repeating it until its outcome is known, however long that takes, or the term is over.
+    pub(super) async fn write_out(&self, unit: &Unit) -> StoreResult<()> {
+        let mut pause = None;
+        loop {
+            let why = match self.send(unit).await {
+                Ok(()) => return Ok(()),
+                Err(Failed::Never(error)) => return Err(error),
+                Err(Failed::Unknown(why)) => why,
+            };
+            if self.expect_open().is_err() || self.stamps.are_forbidden() {
+                return Err(StoreError::Unavailable(why));
+            }
+            let rest = Self::next_pause(pause);
+            pause = Some(rest);
+            tokio::time::sleep(rest).await;
+        }
     }
 
     /// Does one statement.

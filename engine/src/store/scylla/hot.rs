@@ -1,6 +1,7 @@
 //! A campaign that is being worked on: its head, and the counts of all its segments.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
@@ -68,7 +69,7 @@ pub(super) struct Hot {
     /// Shared by batches, taken alone by whatever changes the head: none of them overlap.
     pub(super) gate: tokio::sync::RwLock<()>,
     /// One chunk, or the seal, at a time.
-    pub(super) list: tokio::sync::Mutex<()>,
+    pub(super) list: Arc<tokio::sync::Mutex<()>>,
     sealing: AtomicBool,
     /// A decision about the record has no known outcome: the head must be read again.
     stale: AtomicBool,
@@ -95,7 +96,7 @@ impl Hot {
             term,
             gone: AtomicBool::new(false),
             gate: tokio::sync::RwLock::default(),
-            list: tokio::sync::Mutex::default(),
+            list: Arc::default(),
             sealing: AtomicBool::new(false),
             stale: AtomicBool::new(false),
             head: Mutex::new(Head::from(&campaign)),
@@ -141,8 +142,8 @@ impl Hot {
     }
 
     /// The list to oneself, between two chunks.
-    pub(super) async fn turn(&self, patience: Duration) -> StoreResult<tokio::sync::MutexGuard<'_, ()>> {
-        let waited = tokio::time::timeout(patience, self.list.lock()).await;
+    pub(super) async fn turn(&self, patience: Duration) -> StoreResult<tokio::sync::OwnedMutexGuard<()>> {
+        let waited = tokio::time::timeout(patience, Arc::clone(&self.list).lock_owned()).await;
         waited.map_err(|_| StoreError::Unavailable("the campaign's list is being written: try again".to_owned()))
     }
 
@@ -158,7 +159,16 @@ impl Hot {
     /// Reads the head again if it is in doubt.
     pub(super) async fn refresh(&self, cql: &Cql) -> StoreResult<()> {
         if self.stale.load(Acquire) {
-            self.set_head(&campaigns::stored(cql, self.key).await?);
+            let stored = campaigns::stored(cql, self.key).await?;
+            if stored.record.sealed.is_some() && self.segments.lock().is_empty() {
+                // Counts stand before anybody sees that it is sealed. Nothing is published of a campaign that has none.
+                let segments = read_summaries(cql, &stored).await?;
+                let mut held = self.segments.lock();
+                if held.is_empty() {
+                    *held = segments;
+                }
+            }
+            self.set_head(&stored);
             self.stale.store(false, Release);
         }
         Ok(())
@@ -175,11 +185,6 @@ impl Hot {
             }
             *held = read;
         }
-    }
-
-    /// All segments of a list that was sealed now.
-    pub(super) fn set_segments(&self, segments: BTreeMap<u32, Summary>) {
-        *self.segments.lock() = segments;
     }
 
     /// One segment's counts; `None`: it has no recipients.

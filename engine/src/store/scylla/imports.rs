@@ -1,8 +1,10 @@
 //! Imports: chunks of recipients, appended in order, safe to repeat.
 //!
 //! First the recipients, at places behind the list's end where nobody looks; then, in one batch of the campaign's partition, the
-//! list's new end, the import's counts and the chunk. What a crash leaves behind the end is overwritten by the next chunk: all
+//! list as it stands from then on ([`list`]) and the chunk. What a crash leaves behind the end is overwritten by the next chunk: all
 //! columns are always written.
+
+use std::sync::Arc;
 
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 
@@ -11,9 +13,9 @@ use super::campaigns;
 use super::cql::{Cql, Unit};
 use super::error::{conflict, damaged};
 use super::hot::Hot;
+use super::list::{self, List};
 use crate::domain::campaign::Campaign;
 use crate::domain::ids::{CampaignKey, ImportId, SEGMENT_LEN};
-use crate::domain::time::UnixMillis;
 use crate::store::paging;
 use crate::store::rules;
 use crate::store::{ChunkStored, ImportChunk, ImportRecord, Page, Paged, RefusedRow, StoreResult};
@@ -27,12 +29,6 @@ const REFUSED_A_BUCKET: u64 = 8_192;
 /// Batches of one chunk under way at once.
 const WRITES: usize = 8;
 
-/// `(number, id, next_row, stored, refused, duplicates, created_at, updated_at)`.
-#[rustfmt::skip]
-type ImportRow = (
-    i64, Option<String>, Option<i64>, Option<i64>, Option<i64>, Option<i64>, Option<i64>, Option<i64>,
-);
-
 /// `(number, import, row, field, reason, first import, first row)`.
 #[rustfmt::skip]
 type RefusedRecord = (
@@ -44,6 +40,8 @@ type RefusedRecord = (
 pub(super) struct Import {
     pub(super) number: i32,
     pub(super) record: ImportRecord,
+    /// Rows of it that a seal refused. They count as stored in the record, and mean nothing as long as the list is not sealed.
+    pub(super) duplicates: u64,
 }
 
 /// The partition of a refused row.
@@ -52,31 +50,21 @@ pub(super) fn refused_bucket(number: u64) -> i32 {
     (number / REFUSED_A_BUCKET) as i32
 }
 
-fn millis(at: Option<i64>) -> UnixMillis {
-    UnixMillis(at.unwrap_or_default())
-}
-
 fn count(number: Option<i64>) -> u64 {
     number.map_or(0, i64::unsigned_abs)
 }
 
 /// All imports, in order of their first chunk; duplicates that the seal found count as refused.
-pub(super) async fn all(cql: &Cql, campaign: &Campaign) -> StoreResult<Vec<Import>> {
-    let rows: Vec<ImportRow> = cql.rows(&cql.st.imports, (campaign.key.0.cast_signed(),)).await?;
-    rows.into_iter()
-        .map(|(number, id, next_row, stored, refused, duplicates, created_at, updated_at)| {
-            let duplicates = campaign.sealed.as_ref().map_or(0, |_| count(duplicates));
-            let record = ImportRecord {
-                id: ImportId::new(&id.unwrap_or_default()).map_err(damaged)?,
-                next_row: count(next_row),
-                stored: count(stored).saturating_sub(duplicates),
-                refused: count(refused) + duplicates,
-                created_at: millis(created_at),
-                updated_at: millis(updated_at),
-            };
-            Ok(Import { number: i32::try_from(number).map_err(damaged)?, record })
-        })
-        .collect()
+pub(super) async fn all(cql: &Cql, campaign: &Campaign) -> StoreResult<Vec<ImportRecord>> {
+    let imports = list::read(cql, campaign.key).await?.imports;
+    let shown = |Import { mut record, duplicates, .. }: Import| {
+        if campaign.sealed.is_some() {
+            record.stored = record.stored.saturating_sub(duplicates);
+            record.refused += duplicates;
+        }
+        record
+    };
+    Ok(imports.into_iter().map(shown).collect())
 }
 
 /// Ids of a campaign's imports by number, of all up to this one. They are read when one is asked for that is not known.
@@ -87,7 +75,7 @@ pub(super) async fn names(cql: &Cql, hot: &Hot, up_to: Option<i32>) -> StoreResu
         return Ok(known);
     };
     let campaign = campaigns::by_key(cql, hot.key).await?;
-    let read: Vec<ImportId> = all(cql, &campaign).await?.into_iter().map(|import| import.record.id).collect();
+    let read: Vec<ImportId> = all(cql, &campaign).await?.into_iter().map(|import| import.id).collect();
     if up_to >= read.len() {
         return Err(damaged("a recipient without its import"));
     }
@@ -99,48 +87,42 @@ pub(super) async fn names(cql: &Cql, hot: &Hot, up_to: Option<i32>) -> StoreResu
 pub(super) async fn append(cache: &Cache, chunk: &ImportChunk) -> StoreResult<ChunkStored> {
     rules::expect_whole(chunk)?;
     let hot = cache.hot(chunk.campaign).await?;
-    let Ok(_turn) = hot.list.try_lock() else {
-        if hot.is_sealing() {
-            return rules::being_sealed();
-        }
-        let _turn = hot.list.lock().await;
-        return append_in_turn(cache, &hot, chunk).await;
+    let turn = match Arc::clone(&hot.list).try_lock_owned() {
+        Ok(turn) => turn,
+        Err(_) if hot.is_sealing() => return rules::being_sealed(),
+        Err(_) => hot.turn(cache.cql.patience).await?,
     };
-    append_in_turn(cache, &hot, chunk).await
-}
-
-async fn append_in_turn(cache: &Cache, hot: &Hot, chunk: &ImportChunk) -> StoreResult<ChunkStored> {
     let cql = &cache.cql;
     hot.expect_ours(cql)?;
-    let campaign = campaigns::by_key(cql, chunk.campaign).await?;
-    rules::expect_open(&campaign, chunk)?;
-    let imports = all(cql, &campaign).await?;
-    let found = imports.iter().find(|import| import.record.id == chunk.import).cloned();
-    let import = found.unwrap_or_else(|| Import {
-        number: i32::try_from(imports.len()).unwrap_or(i32::MAX),
-        record: rules::new_import(chunk),
-    });
+    rules::expect_open(&campaigns::by_key(cql, chunk.campaign).await?, chunk)?;
+    let mut list = list::read(cql, chunk.campaign).await?;
+    let found = list.imports.iter().position(|import| import.record.id == chunk.import);
+    let import = match found {
+        Some(found) => list.imports.remove(found),
+        None => Import {
+            number: i32::try_from(list.imports.len()).unwrap_or(i32::MAX),
+            record: rules::new_import(chunk),
+            duplicates: 0,
+        },
+    };
     if !rules::goes_on(chunk, import.record.next_row)? {
         return repeated(cql, chunk, &import).await;
     }
-    let end_seq = rules::end_behind(campaign.next_seq, chunk, PLACES_MAX)?;
-    write_recipients(cache, hot, chunk, campaign.next_seq, import.number).await?;
-    let refused = refused_units(cql, chunk.campaign, campaign.refused, &chunk.refused);
+    let end_seq = rules::end_behind(list.next_seq, chunk, PLACES_MAX)?;
+    write_recipients(cache, &hot, chunk, list.next_seq, import.number).await?;
+    let refused = refused_units(cql, chunk.campaign, list.refused, &chunk.refused);
     stream::iter(refused)
         .map(|unit| cql.write_unit_in(hot.term, unit))
         .buffer_unordered(WRITES)
         .try_collect::<()>()
         .await?;
     let stored = rules::stored_with(&import.record, chunk);
-    let (good, bad) = (chunk.recipients.len() as u64, chunk.refused.len() as u64);
-    let list = (campaign.recipients + good, campaign.refused + bad, end_seq);
-    let written = cql.write_unit_in(hot.term, list_unit(cql, chunk, &import, &stored, list)).await;
-    match campaigns::stored(cql, chunk.campaign).await {
-        Ok(now) => hot.set_head(&now),
-        // What is held may be older than what is stored.
-        Err(_) => hot.doubt_head(),
-    }
-    written.map(|()| stored)
+    list.recipients += chunk.recipients.len() as u64;
+    list.refused += chunk.refused.len() as u64;
+    list.next_seq = end_seq;
+    let unit = list_unit(cql, chunk, list, import, &stored);
+    list::write(cql, &hot, turn, unit).await?;
+    Ok(stored)
 }
 
 async fn write_recipients(
@@ -219,37 +201,30 @@ pub(super) fn refused_units(cql: &Cql, campaign: CampaignKey, from: u64, rows: &
     units.into_iter().map(|(_, unit)| unit).collect()
 }
 
-fn list_unit(cql: &Cql, chunk: &ImportChunk, import: &Import, stored: &ChunkStored, list: (u64, u64, u32)) -> Unit {
-    let key = chunk.campaign.0.cast_signed();
-    let (recipients, refused, next_seq) = list;
-    let mut unit = Unit::new();
-    unit.push(&cql.st.write_list, (recipients.cast_signed(), refused.cast_signed(), i64::from(next_seq), key));
-    unit.push(
-        &cql.st.write_import,
-        (
-            chunk.import.to_string(),
-            stored.next_row.cast_signed(),
+/// The list with what its import holds now, and the chunk.
+fn list_unit(cql: &Cql, chunk: &ImportChunk, mut list: List, import: Import, stored: &ChunkStored) -> Unit {
+    let number = import.number;
+    let record = ImportRecord {
+        next_row: stored.next_row,
+        stored: stored.stored,
+        refused: stored.refused,
+        updated_at: chunk.at,
+        ..import.record
+    };
+    list.imports
+        .insert(usize::try_from(number).unwrap_or(usize::MAX).min(list.imports.len()), Import { record, ..import });
+    let mut unit = list::unit(cql, chunk.campaign, &list, None);
+    if chunk.rows > 0 {
+        let values = (
+            chunk.rows.cast_signed(),
+            chunk.digest.to_vec(),
             stored.stored.cast_signed(),
             stored.refused.cast_signed(),
-            import.record.created_at.0,
-            chunk.at.0,
-            key,
-            i64::from(import.number),
-        ),
-    );
-    if chunk.rows > 0 {
-        unit.push(
-            &cql.st.write_chunk,
-            (
-                chunk.rows.cast_signed(),
-                chunk.digest.to_vec(),
-                stored.stored.cast_signed(),
-                stored.refused.cast_signed(),
-                key,
-                import.number,
-                chunk.offset.cast_signed(),
-            ),
+            chunk.campaign.0.cast_signed(),
+            number,
+            chunk.offset.cast_signed(),
         );
+        unit.push(&cql.st.write_chunk, values);
     }
     unit
 }

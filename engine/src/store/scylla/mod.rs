@@ -2,9 +2,9 @@
 //!
 //! A call of [`Store::commit`](crate::store::Store::commit) goes through `contract` into the `cache`, which hands it to the `place` of
 //! each segment that it touches. There it is applied to the `segment` held in memory and becomes one batch of that segment's
-//! partition, messages (`row`) and counts (`summary`) together, sent through `cql` until its outcome is known. Imports, the seal,
-//! records, parked events and inbound events have files of their own. `statements` lists everything that is sent, `schema` the tables, `owner` says
-//! who may write, `stamps` with which timestamps.
+//! partition, messages (`row`) and counts (`summary`) together, sent through `cql` until its outcome is known. Imports and
+//! the seal (what they write stands in `list`), records, parked events and inbound events have files of their own. `statements` lists
+//! everything that is sent, `schema` the tables, `owner` says who may write, `stamps` with which timestamps.
 
 mod cache;
 mod campaigns;
@@ -19,6 +19,7 @@ mod hot;
 mod imports;
 mod inbound;
 mod lines;
+mod list;
 mod mend;
 mod messages;
 mod moving;

@@ -9,7 +9,7 @@ use super::cql::Cql;
 use super::error::damaged;
 use super::owner::RecordRow;
 use super::requests::Made;
-use super::{ScyllaStore, campaigns, inbound, lines, parked, taking};
+use super::{ScyllaStore, campaigns, inbound, lines, list, parked, taking};
 use crate::domain::ids::{AccountId, CampaignKey, LineKey, TemplateId, TenantId};
 use crate::store::moving::{ChunkRecord, Mark, Movable, Numbers, Part, RequestRecord};
 use crate::store::rules::Kind;
@@ -128,11 +128,17 @@ impl Movable for ScyllaStore {
         let cql = &self.cql;
         let size = page.size.max(1);
         let after = paging::number_after(&page)?.unwrap_or(-1);
+        // A chunk that landed late stands where its import has not come to.
+        let imports = list::read(cql, campaign).await?.imports;
+        let next_row = imports.get(import as usize).map_or(0, |import| import.record.next_row);
         let limit = i32::try_from(size.saturating_add(1)).unwrap_or(i32::MAX);
         let values = (campaign.0.cast_signed(), import.cast_signed(), after, limit);
         let rows: Vec<ChunkRow> = cql.rows(&cql.st.chunks, values).await?;
         let mut items = Vec::with_capacity(rows.len());
         for (offset, rows, digest, stored, refused) in rows {
+            if offset.unsigned_abs() >= next_row {
+                break;
+            }
             let digest = digest.and_then(|digest| <[u8; 32]>::try_from(digest).ok());
             items.push(ChunkRecord {
                 offset: offset.unsigned_abs(),

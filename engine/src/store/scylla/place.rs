@@ -301,11 +301,8 @@ impl Place {
     ) -> StoreResult<Option<Unit>> {
         let Some(mut unit) = segment.unit(change, &cache.cql, hot)? else { return Ok(None) };
         cache.note_lines(hot, &change.lines).await?;
-        cache.cql.stamp(&mut unit)?;
         // What is held was read in one term: nothing that follows from it is written in another.
-        if unit.epoch() != hot.term {
-            return Err(StoreError::Unavailable("the node's term ended meanwhile".to_owned()));
-        }
+        cache.cql.stamp_in(hot.term, &mut unit)?;
         Ok(Some(unit))
     }
 

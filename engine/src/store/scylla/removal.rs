@@ -32,7 +32,7 @@ struct Removal {
 pub(super) async fn remove(cache: &Cache, key: CampaignKey, version: u64) -> StoreResult<()> {
     let cql = &cache.cql;
     let hot = cache.hot(key).await?;
-    let list = hot.list.lock().await;
+    let list = hot.turn(cql.patience).await?;
     let alone = hot.gate.write().await;
     hot.expect_ours(cql)?;
     let campaign = campaigns::by_key(cql, key).await?;

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher as _, RandomState};
+use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 
@@ -13,7 +14,8 @@ use super::cache::Cache;
 use super::cql::Unit;
 use super::error::damaged;
 use super::hot::Hot;
-use super::imports::{self, Import, refused_units};
+use super::imports::{Import, refused_units};
+use super::list::{self, Seal};
 use super::segment::push_summary;
 use super::summary::Summary;
 use super::{campaigns, messages};
@@ -76,19 +78,23 @@ impl Unique {
 }
 
 /// Seals a campaign. The caller holds the store's turn for sealing: one list at a time, or the bound on memory would not hold.
-pub(super) async fn seal(cache: &Cache, hot: &Hot, now: UnixMillis) -> StoreResult<Campaign> {
+pub(super) async fn seal(cache: &Cache, hot: &Arc<Hot>, now: UnixMillis) -> StoreResult<Campaign> {
     let cql = &cache.cql;
     let campaign = campaigns::by_key(cql, hot.key).await?;
     if campaign.sealed.is_some() {
-        return Ok(campaign);
+        return seen(cache, hot, campaign).await;
     }
     rules::expect_sealable(&campaign)?;
     let _sealing = hot.begin_sealing();
-    let _list = hot.list.lock().await;
+    let turn = hot.turn(cql.patience).await?;
     hot.expect_ours(cql)?;
-    let campaign = campaigns::by_key(cql, hot.key).await?;
+    let mut campaign = campaigns::by_key(cql, hot.key).await?;
+    if campaign.sealed.is_some() {
+        return seen(cache, hot, campaign).await;
+    }
+    let list = list::read(cql, hot.key).await?;
+    (campaign.recipients, campaign.refused, campaign.next_seq) = (list.recipients, list.refused, list.next_seq);
     rules::expect_sealable(&campaign)?;
-    let imports = imports::all(cql, &campaign).await?;
     let mut refusals = Refusals {
         places: vec![0; (campaign.next_seq as usize).div_ceil(64)],
         by_import: BTreeMap::new(),
@@ -100,7 +106,7 @@ pub(super) async fn seal(cache: &Cache, hot: &Hot, now: UnixMillis) -> StoreResu
         let passes = u64::from(campaign.next_seq).div_ceil(HASHES_MAX).max(1);
         for pass in 0..passes {
             let in_pass = |hash: u64| (u128::from(hash) * u128::from(passes)) >> 64 == u128::from(pass);
-            refuse_repeats(cache, hot, &campaign, &imports, unique, &hasher, in_pass, &mut refusals).await?;
+            refuse_repeats(cache, hot, &campaign, &list.imports, unique, &hasher, in_pass, &mut refusals).await?;
         }
     }
     let (digest, segments) = digest(cache, hot, &campaign, &refusals).await?;
@@ -111,18 +117,18 @@ pub(super) async fn seal(cache: &Cache, hot: &Hot, now: UnixMillis) -> StoreResu
         push_summary(&mut unit, cql, hot, *number, summary);
         cql.write_unit_in(hot.term, unit).await?;
     }
-    let mut unit = Unit::new();
-    let key = hot.key.0.cast_signed();
-    unit.push(&cql.st.write_seal, (now.0, digest, refusals.count.cast_signed(), key));
-    for (import, duplicates) in &refusals.by_import {
-        unit.push(&cql.st.write_import_duplicates, (duplicates.cast_signed(), key, i64::from(*import)));
+    let seal = Seal { at: now, digest, duplicates: refusals.by_import };
+    list::write(cql, hot, turn, list::unit(cql, hot.key, &list, Some(&seal))).await?;
+    campaigns::by_key(cql, hot.key).await
+}
+
+/// A campaign that is sealed already. If what is held does not know it, then by a batch whose outcome was not known until now.
+async fn seen(cache: &Cache, hot: &Hot, campaign: Campaign) -> StoreResult<Campaign> {
+    if !hot.head().sealed {
+        hot.doubt_head();
+        hot.refresh(&cache.cql).await?;
     }
-    cql.write_unit_in(hot.term, unit).await?;
-    let _alone = hot.gate.write().await;
-    let sealed = campaigns::stored(cql, hot.key).await?;
-    hot.set_segments(segments);
-    hot.set_head(&sealed);
-    Ok(sealed.record)
+    Ok(campaign)
 }
 
 /// Runs `each` over the list in order of `seq`, a segment at a time.

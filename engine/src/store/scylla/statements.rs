@@ -83,18 +83,18 @@ statements! {
     Decided insert_ended = "INSERT INTO campaign (key, tenant, id, version, body, ended_as, end_version) VALUES (?, ?, ?, ?, ?, ?, ?) IF NOT EXISTS";
     Decided update_campaign = "UPDATE campaign SET version = ?, body = ? WHERE key = ? IF version = ?";
     Decided end_campaign = "UPDATE campaign SET version = ?, body = ?, ended_as = ?, end_version = ? WHERE key = ? IF version = ?";
-    Hot write_list = "UPDATE campaign SET recipients = ?, refused = ?, next_seq = ? WHERE key = ?";
+    Hot write_list = "UPDATE campaign SET recipients = ?, refused = ?, next_seq = ?, sealed_at = ? WHERE key = ?";
     Hot write_import = "UPDATE campaign SET import_id = ?, next_row = ?, stored = ?, refused_rows = ?, created_at = ?, updated_at = ?
         WHERE key = ? AND import_no = -1 AND row_no = ?";
     Hot write_chunk = "UPDATE campaign SET rows = ?, digest = ?, stored = ?, refused_rows = ? WHERE key = ? AND import_no = ? AND row_no = ?";
-    Hot write_seal = "UPDATE campaign SET sealed_at = ?, sealed_digest = ?, duplicates = ? WHERE key = ?";
+    Hot write_seal = "UPDATE campaign SET sealed_digest = ?, duplicates = ? WHERE key = ?";
     Hot write_import_duplicates = "UPDATE campaign SET duplicate_rows = ? WHERE key = ? AND import_no = -1 AND row_no = ?";
     Read campaign = "SELECT DISTINCT key, tenant, id, version, body, ended_as, end_version, recipients, refused, next_seq, sealed_at, sealed_digest, duplicates
         FROM campaign WHERE key = ?";
     Read campaigns = "SELECT DISTINCT key, tenant, id, version, body, ended_as, end_version, recipients, refused, next_seq, sealed_at, sealed_digest, duplicates
         FROM campaign WHERE key IN ?";
-    Read imports = "SELECT row_no, import_id, next_row, stored, refused_rows, duplicate_rows, created_at, updated_at FROM campaign
-        WHERE key = ? AND import_no = -1";
+    Read imports = "SELECT row_no, import_id, next_row, stored, refused_rows, duplicate_rows, created_at, updated_at, recipients, refused, next_seq
+        FROM campaign WHERE key = ? AND import_no = -1";
     Read chunk = "SELECT rows, digest, stored, refused_rows FROM campaign WHERE key = ? AND import_no = ? AND row_no = ?";
     Read chunks = "SELECT row_no, rows, digest, stored, refused_rows FROM campaign WHERE key = ? AND import_no = ? AND row_no > ? LIMIT ?";
     Removal remove_campaign = "DELETE FROM campaign WHERE key = ?";

@@ -1,7 +1,7 @@
 //! A whole ledger into this store. What decisions are made about (records, names, numbers) is claimed; the rest is written like
 //! everything on the way of the messages, so that writing it again changes nothing.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 
@@ -9,7 +9,8 @@ use super::campaigns::{self, names};
 use super::compact::Compact;
 use super::cql::{Cql, Unit};
 use super::hot::partition;
-use super::imports::refused_units;
+use super::imports::{Import, refused_units};
+use super::list::{self, List, Seal};
 use super::owner::RecordRow;
 use super::requests::{self, Made};
 use super::row::{self, Facts};
@@ -134,28 +135,21 @@ async fn take_request(cql: &Cql, request: RequestRecord) -> StoreResult<()> {
 /// The record first, its name at once: nobody looks yet.
 async fn take_campaign(cql: &Cql, campaign: &Campaign, imports: &[ImportRecord]) -> StoreResult<()> {
     campaigns::take(cql, campaign).await?;
-    let (tenant, id, key) = (campaign.tenant.as_str(), campaign.id.as_str(), campaign.key.0.cast_signed());
-    let mut unit = Unit::new();
-    let list = (campaign.recipients.cast_signed(), campaign.refused.cast_signed(), i64::from(campaign.next_seq), key);
-    unit.push(&cql.st.write_list, list);
-    if let Some(sealed) = &campaign.sealed {
-        // What the seal found stands in the counts already.
-        unit.push(&cql.st.write_seal, (sealed.at.0, sealed.digest.clone(), 0_i64, key));
-    }
-    for (number, import) in (0_i64..).zip(imports) {
-        let values = (
-            import.id.to_string(),
-            import.next_row.cast_signed(),
-            import.stored.cast_signed(),
-            import.refused.cast_signed(),
-            import.created_at.0,
-            import.updated_at.0,
-            key,
-            number,
-        );
-        unit.push(&cql.st.write_import, values);
-    }
-    cql.write_unit(unit).await?;
+    let (tenant, id) = (campaign.tenant.as_str(), campaign.id.as_str());
+    let numbered = (0..).zip(imports);
+    let list = List {
+        recipients: campaign.recipients,
+        refused: campaign.refused,
+        next_seq: campaign.next_seq,
+        imports: numbered.map(|(number, record)| Import { number, record: record.clone(), duplicates: 0 }).collect(),
+    };
+    // What the seal found stands in the counts already.
+    let seal = campaign.sealed.as_ref().map(|sealed| Seal {
+        at: sealed.at,
+        digest: sealed.digest.clone(),
+        duplicates: BTreeMap::new(),
+    });
+    cql.write_unit(list::unit(cql, campaign.key, &list, seal.as_ref())).await?;
     cql.write(&cql.st.write_record, (1_i64, 0_i64, "", "tenants", tenant)).await?;
     claim(cql, "campaign", (&names(&campaign.tenant), id), (1, i64::from(campaign.key.0), "")).await
 }

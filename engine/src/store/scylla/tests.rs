@@ -2,6 +2,7 @@
 
 mod as_node;
 mod clocks;
+mod lists;
 mod moving;
 mod nodes;
 mod parked;
