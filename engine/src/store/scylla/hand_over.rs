@@ -135,24 +135,25 @@ pub(super) async fn read(cql: &Cql, pool: &PoolRef, token: i64) -> StoreResult<O
     }
 }
 
-/// Campaigns on their way out: from here on outcomes wait, and everything else is refused. Dropped before the ledger was asked, they
-/// stay; dropped later, nothing is written to them until it is known.
+/// Campaigns on their way out: from here on outcomes wait, and everything else is refused. Dropped before the ledger was ever asked, they
+/// stay; dropped later, nothing is written to them until a further try knows.
 pub(super) struct Leaving<'c> {
     cache: &'c Arc<Cache>,
     pools: Vec<PoolRef>,
     hots: Vec<Arc<Hot>>,
-    /// It is asked for in the ledger: nobody knows whether they stay.
+    /// It is asked for in the ledger, by this try or an earlier one: nobody knows whether they stay.
     asked: bool,
 }
 
 impl<'c> Leaving<'c> {
     /// Stops all writing to these pools, waits until what was under way is known, and adds what is in flight to what goes along.
     pub(super) async fn begin(cache: &'c Arc<Cache>, pools: &mut [(PoolRef, HandOver)]) -> StoreResult<Self> {
-        pools.iter().for_each(|(pool, _)| cache.cql.owned.begin_leaving(pool));
+        let owned = &cache.cql.owned;
+        let asked = pools.iter().fold(false, |asked, (pool, _)| owned.begin_leaving(pool) || asked);
         let hots: Vec<Arc<Hot>> = pools.iter().flat_map(|(pool, _)| cache.of_pool(pool)).collect();
-        hots.iter().for_each(|hot| cache.cql.owned.begin_passing(hot.key));
+        hots.iter().for_each(|hot| owned.begin_passing(hot.key, &hot.pool));
         let names = pools.iter().map(|(pool, _)| pool.clone()).collect();
-        let this = Self { cache, pools: names, hots, asked: false };
+        let this = Self { cache, pools: names, hots, asked };
         let begun = cache.cql.clock.mono();
         for hot in &this.hots {
             while !cache.is_idle(hot.key) {
@@ -192,18 +193,17 @@ impl<'c> Leaving<'c> {
     /// The ledger is asked from here on.
     pub(super) fn ask(&mut self) {
         self.asked = true;
+        self.pools.iter().for_each(|pool| self.cache.cql.owned.ask_leaving(pool));
     }
 
     /// They are another node's now.
     pub(super) fn went(self) {
+        let (owned, now) = (&self.cache.cql.owned, self.cache.cql.clock.mono());
+        self.pools.iter().for_each(|pool| owned.remove(pool));
+        self.hots.iter().for_each(|hot| self.cache.forget(hot.key));
         for pool in &self.pools {
-            self.cache.cql.owned.remove(pool);
-            self.cache.cql.owned.end_leaving(pool);
-        }
-        for hot in &self.hots {
-            self.cache.forget(hot.key);
-            let now = self.cache.cql.clock.mono();
-            self.cache.cql.owned.end_passing(hot.key, Passage::Gone(hot.pool.clone()), now);
+            owned.end_leaving(pool);
+            owned.end_passing(pool, &Passage::Gone(pool.clone()), now);
         }
     }
 }
@@ -211,10 +211,11 @@ impl<'c> Leaving<'c> {
 impl Drop for Leaving<'_> {
     fn drop(&mut self) {
         if !self.asked {
-            self.pools.iter().for_each(|pool| self.cache.cql.owned.end_leaving(pool));
-            for hot in &self.hots {
-                hot.set_gone(false);
-                self.cache.cql.owned.end_passing(hot.key, Passage::Stayed, self.cache.cql.clock.mono());
+            let (owned, now) = (&self.cache.cql.owned, self.cache.cql.clock.mono());
+            self.hots.iter().for_each(|hot| hot.set_gone(false));
+            for pool in &self.pools {
+                owned.end_leaving(pool);
+                owned.end_passing(pool, &Passage::Stayed, now);
             }
         }
     }

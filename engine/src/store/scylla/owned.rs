@@ -1,6 +1,6 @@
 //! What this process may write to: everything, where it shares the keyspace with nobody; else the campaigns of its pools.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{AcqRel, Acquire};
 use std::time::Duration;
@@ -31,6 +31,7 @@ pub(super) enum Passage {
 /// A campaign on its way to another node.
 #[derive(Debug)]
 struct Passing {
+    pool: PoolRef,
     state: watch::Sender<Passage>,
     until: Mono,
 }
@@ -43,8 +44,9 @@ pub(super) struct Owned {
     /// Our pools, each with the number of the change that made it ours.
     pools: RwLock<HashMap<PoolRef, u64>>,
     changes: AtomicU64,
-    /// Pools that are being given away: campaigns of theirs that were not held when that began are not taken up any more.
-    leaving: Mutex<HashSet<PoolRef>>,
+    /// Pools that are being given away: campaigns of theirs that were not held when that began are not taken up any more. True: the ledger was
+    /// asked, and has not said yet whether they went; nothing at all is written to them.
+    leaving: Mutex<HashMap<PoolRef, bool>>,
     passing: Mutex<HashMap<CampaignKey, Passing>>,
 }
 
@@ -111,13 +113,20 @@ impl Owned {
         if self.alone {
             return Ok(());
         }
-        let is_left_out = || self.leaving.lock().contains(pool) && !self.passing.lock().contains_key(&key);
+        let leaving = || self.leaving.lock().get(pool).copied();
+        let is_left_out = || leaving().is_some_and(|asked| asked || !self.passing.lock().contains_key(&key));
         if !self.has(pool) || is_left_out() { Err(elsewhere(pool)) } else { Ok(()) }
     }
 
-    /// A pool begins to go away. Before it is looked which of its campaigns are held.
-    pub(super) fn begin_leaving(&self, pool: &PoolRef) {
-        self.leaving.lock().insert(pool.clone());
+    /// A pool begins to go away. Before it is looked which of its campaigns are held. True: the ledger was asked before, and nobody knows
+    /// what it decided.
+    pub(super) fn begin_leaving(&self, pool: &PoolRef) -> bool {
+        *self.leaving.lock().entry(pool.clone()).or_default()
+    }
+
+    /// The ledger is asked to give it away.
+    pub(super) fn ask_leaving(&self, pool: &PoolRef) {
+        self.leaving.lock().insert(pool.clone(), true);
     }
 
     /// It went, or stayed.
@@ -125,25 +134,29 @@ impl Owned {
         self.leaving.lock().remove(pool);
     }
 
-    /// A campaign begins to go away.
-    pub(super) fn begin_passing(&self, key: CampaignKey) {
-        let passing = Passing { state: watch::Sender::new(Passage::Giving), until: Mono(u64::MAX) };
-        self.passing.lock().insert(key, passing);
+    /// A campaign of a pool begins to go away. Whoever waits since an earlier try goes on waiting.
+    pub(super) fn begin_passing(&self, key: CampaignKey, pool: &PoolRef) {
+        let mut all = self.passing.lock();
+        if all.get(&key).is_none_or(|passing| *passing.state.borrow() != Passage::Giving) {
+            let state = watch::Sender::new(Passage::Giving);
+            all.insert(key, Passing { pool: pool.clone(), state, until: Mono(u64::MAX) });
+        }
     }
 
-    /// How it ended.
-    pub(super) fn end_passing(&self, key: CampaignKey, end: Passage, now: Mono) {
+    /// How it ended, for all campaigns of a pool.
+    pub(super) fn end_passing(&self, pool: &PoolRef, end: &Passage, now: Mono) {
         let mut all = self.passing.lock();
-        if let Some(passing) = all.get_mut(&key) {
+        let is_giving = |passing: &Passing| passing.pool == *pool && *passing.state.borrow() == Passage::Giving;
+        for passing in all.values_mut().filter(|passing| is_giving(passing)) {
             passing.state.send_replace(end.clone());
             passing.until = now + TOLD_FOR;
         }
-        all.retain(|of, passing| passing.until > now && (*of != key || end != Passage::Stayed));
+        all.retain(|_, passing| passing.until > now && *passing.state.borrow() != Passage::Stayed);
     }
 
-    /// A campaign came back: it is ours.
+    /// A pool came back: its campaigns are ours.
     pub(super) fn forget_passing(&self, pool: &PoolRef) {
-        self.passing.lock().retain(|_, passing| *passing.state.borrow() != Passage::Gone(pool.clone()));
+        self.passing.lock().retain(|_, passing| passing.pool != *pool);
     }
 
     /// Whether any campaign goes away or went lately.
@@ -184,16 +197,18 @@ mod tests {
         let pool = |pool: &str| PoolRef { tenant: TenantId::new("acme").unwrap(), pool: PoolId::new(pool).unwrap() };
         let (owned, key, went) = (Owned::nothing(), CampaignKey(1), Mono(5));
         let passes = |now| owned.passage(key, now).is_some();
-        owned.begin_passing(key);
-        owned.end_passing(key, Passage::Gone(pool("one")), went);
+        owned.begin_passing(key, &pool("one"));
+        owned.end_passing(&pool("one"), &Passage::Gone(pool("one")), went);
         assert!(passes(went + TOLD_FOR - Duration::from_nanos(1)) && !passes(went + TOLD_FOR));
         owned.forget_gone(key, &pool("one"));
         assert!(passes(went), "its pool is not ours");
         owned.add(pool("two"));
         owned.forget_gone(key, &pool("two"));
         assert!(!passes(went), "it was moved into one that is");
-        owned.begin_passing(key);
+        owned.begin_passing(key, &pool("two"));
         owned.forget_gone(key, &pool("two"));
         assert!(passes(went), "it is about to go");
+        owned.end_passing(&pool("two"), &Passage::Stayed, went);
+        assert!(!passes(went));
     }
 }
