@@ -96,6 +96,11 @@ pub(super) async fn stored(cql: &Cql, key: CampaignKey) -> StoreResult<Stored> {
     find(cql, i64::from(key.0)).await?.ok_or_else(missing)
 }
 
+/// The same as the server's decisions left it.
+pub(super) async fn stored_decided(cql: &Cql, key: CampaignKey) -> StoreResult<Stored> {
+    decided(cql, key).await?.ok_or_else(missing)
+}
+
 /// By its public id.
 pub(super) async fn by_id(cql: &Cql, tenant: &TenantId, id: &CampaignId) -> StoreResult<Campaign> {
     let named = name(cql, tenant, id.as_str()).await?.ok_or_else(missing)?;
@@ -228,7 +233,7 @@ pub(super) async fn update(cql: &Cql, campaign: &Campaign, end: Option<End>) -> 
             cql.decide(&cql.st.end_campaign, values, settled).await?
         }
     };
-    let now = decided(cql, campaign.key).await?.ok_or_else(missing)?;
+    let now = stored_decided(cql, campaign.key).await?;
     if ours { Ok(now) } else { Err(StoreError::Version { expected: campaign.version, found: now.record.version }) }
 }
 

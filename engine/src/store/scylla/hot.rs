@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
@@ -71,8 +71,10 @@ pub(super) struct Hot {
     /// One chunk, or the seal, at a time.
     pub(super) list: Arc<tokio::sync::Mutex<()>>,
     sealing: AtomicBool,
-    /// A decision about the record has no known outcome: the head must be read again.
-    stale: AtomicBool,
+    /// How often a decision about the record, or a batch about the list, had no known outcome or one that is not in the head, and up to
+    /// which of these doubts the head was read again since.
+    doubts: AtomicU64,
+    cleared: AtomicU64,
     head: Mutex<Head>,
     segments: Mutex<BTreeMap<u32, Summary>>,
     /// Segments whose rows were read in this term.
@@ -98,7 +100,8 @@ impl Hot {
             gate: tokio::sync::RwLock::default(),
             list: Arc::default(),
             sealing: AtomicBool::new(false),
-            stale: AtomicBool::new(false),
+            doubts: AtomicU64::new(0),
+            cleared: AtomicU64::new(0),
             head: Mutex::new(Head::from(&campaign)),
             segments: Mutex::default(),
             from_rows: Mutex::default(),
@@ -153,13 +156,15 @@ impl Hot {
 
     /// The head may not be what is stored.
     pub(super) fn doubt_head(&self) {
-        self.stale.store(true, Release);
+        self.doubts.fetch_add(1, AcqRel);
     }
 
     /// Reads the head again if it is in doubt.
     pub(super) async fn refresh(&self, cql: &Cql) -> StoreResult<()> {
-        if self.stale.load(Acquire) {
-            let stored = campaigns::stored(cql, self.key).await?;
+        let doubts = self.doubts.load(Acquire);
+        if self.cleared.load(Acquire) < doubts {
+            // Decided by whoever reads: what is still being decided must not be missed for good.
+            let stored = campaigns::stored_decided(cql, self.key).await?;
             if stored.record.sealed.is_some() && self.segments.lock().is_empty() {
                 // Counts stand before anybody sees that it is sealed. Nothing is published of a campaign that has none.
                 let segments = read_summaries(cql, &stored).await?;
@@ -169,7 +174,8 @@ impl Hot {
                 }
             }
             self.set_head(&stored);
-            self.stale.store(false, Release);
+            // Not those that came since it was read.
+            self.cleared.fetch_max(doubts, AcqRel);
         }
         Ok(())
     }
