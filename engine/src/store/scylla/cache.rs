@@ -260,7 +260,11 @@ impl Cache {
         for (at, entry, passage) in passed {
             match hand_over::pass_on(&self.cql, entry, passage).await {
                 Ok(result) => results[at] = result,
-                Err(error) => failed = Some(error),
+                Err(error) => {
+                    // Each may wait for as long as patience lasts, and all of them are offered again.
+                    failed = Some(error);
+                    break;
+                }
             }
         }
         for (key, answer) in answers {
