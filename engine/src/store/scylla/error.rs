@@ -33,8 +33,9 @@ fn judge_attempt(attempt: &RequestAttemptError) -> Failed {
         RequestAttemptError::DbError(DbError::SyntaxError | DbError::Invalid | DbError::FunctionFailure { .. }, _) => {
             Failed::Never(StoreError::Bug(text))
         }
+        // Of this request. An earlier one, that nobody heard of, may have been taken before permission was withdrawn.
         RequestAttemptError::DbError(DbError::Unauthorized, _) => {
-            Failed::Never(StoreError::Unavailable(format!("the server refuses the credentials in use: {text}")))
+            Failed::Unknown(format!("the server refuses the credentials in use: {text}"))
         }
         _ => Failed::Unknown(text),
     }
@@ -84,4 +85,19 @@ pub(super) fn conflict<T>(text: impl Into<String>) -> Result<T, StoreError> {
 /// What the store says once it is closed.
 pub(super) fn closed() -> StoreError {
     StoreError::Unavailable("the ledger is closed".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_request_that_is_wrong_in_itself_was_surely_not_done() {
+        let judged = |error: DbError| judge_attempt(&RequestAttemptError::DbError(error, String::new()));
+        assert!(matches!(judged(DbError::Invalid), Failed::Never(_)));
+        assert!(matches!(judged(DbError::SyntaxError), Failed::Never(_)));
+        for error in [DbError::Unauthorized, DbError::Overloaded, DbError::ServerError] {
+            assert!(matches!(judged(error), Failed::Unknown(_)));
+        }
+    }
 }
