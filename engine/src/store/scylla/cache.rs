@@ -206,21 +206,26 @@ impl Cache {
     fn make_room(&self) {
         let mut places = self.places.lock();
         if places.len() >= self.segments_held_max {
-            let mut ages: Vec<_> = places.iter().map(|(key, place)| (place.touched.load(Relaxed), *key)).collect();
+            // What is left of a place whose segment went already takes no room to speak of.
+            let takes_room = |place: &Place| !place.is_empty() || place.unclaimed.lock().is_empty();
+            let large = places.iter().filter(|(_, place)| takes_room(place));
+            let mut ages: Vec<_> = large.map(|(key, place)| (place.touched.load(Relaxed), *key)).collect();
             ages.sort_unstable();
-            let mut surplus = places.len() + self.segments_held_max / 8 + 1 - self.segments_held_max;
+            let most = self.segments_held_max - self.segments_held_max / 8 - 1;
+            let mut surplus = if ages.len() < self.segments_held_max { 0 } else { ages.len() - most };
             for (_, key) in ages {
                 if surplus == 0 {
                     break;
                 }
                 // Two: the map's, and nobody else's; whoever takes one takes it under this lock.
-                let quiet = places.get(&key).is_some_and(|place| {
-                    Arc::strong_count(place) == 1 && place.is_idle() && place.unclaimed.lock().is_empty()
-                });
-                if quiet {
+                let is_quiet = |place: &Arc<Place>| Arc::strong_count(place) == 1 && place.is_idle();
+                let Some(place) = places.get(&key).filter(|place| is_quiet(place)) else { continue };
+                if place.unclaimed.lock().is_empty() {
                     places.remove(&key);
-                    surplus -= 1;
+                } else {
+                    place.empty();
                 }
+                surplus -= 1;
             }
         }
         let mut campaigns = self.campaigns.lock();

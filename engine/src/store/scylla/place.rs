@@ -157,6 +157,18 @@ impl Place {
         !self.queue.lock().running
     }
 
+    /// No segment is held here. One that is being worked on is.
+    pub(super) fn is_empty(&self) -> bool {
+        self.segment.try_lock().is_ok_and(|held| held.is_none())
+    }
+
+    /// Lets the segment go, and keeps what is known of its callers.
+    pub(super) fn empty(&self) {
+        if let Ok(mut held) = self.segment.try_lock() {
+            *held = None;
+        }
+    }
+
     /// When the oldest call that waits was made.
     pub(super) fn waiting_since(&self) -> Option<Mono> {
         self.queue.lock().calls.front().map(|call| call.asked_at)

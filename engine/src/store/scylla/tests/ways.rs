@@ -196,6 +196,29 @@ async fn segments_give_way_and_come_back() {
     assert_eq!(checked_counts(&*store, key).await.tally.open, 3);
 }
 
+/// What a caller was told of a failure about outlives its segment in memory, and does not keep it there.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_segment_gives_way_and_what_is_unclaimed_of_it_stays() {
+    let mut config = fresh_keyspace();
+    config.segments_held_max = 1;
+    let store = open(&config);
+    let key = running(&*store, "unclaimed", 2 * SEGMENT_LEN).await.key;
+    store.commit(intents(key, 0..2)).await.unwrap();
+    let place = store.cache.place((key, 0));
+    // Its task ends a moment after the answer.
+    while Arc::strong_count(&place) > 2 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    place.unclaimed.lock().insert(1, 1);
+    drop(place);
+    store.commit(intents(key, SEGMENT_LEN..SEGMENT_LEN + 1)).await.unwrap();
+    assert!(store.cache.place((key, 0)).segment.lock().await.is_none(), "it gave way");
+    let again = store.commit(intents(key, 0..2)).await.unwrap();
+    assert_eq!(again.results, [EntryResult::Refused, EntryResult::Applied], "offered again, once");
+    assert_eq!(store.commit(intents(key, 1..2)).await.unwrap().results, [EntryResult::Refused]);
+    assert_eq!(checked_counts(&*store, key).await.tally.open, 3);
+}
+
 /// Nothing is written for what an end takes back: the next owner must find it void all the same, in registers and in counts.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_an_end_took_back_stays_so_for_the_next_owner() {
