@@ -57,7 +57,7 @@ async fn what_was_under_way_when_the_server_froze_is_finished() {
 }
 
 /// Offers entries until they are taken, as a hand-out does: what is asked while a refusal is told may be refused with it.
-async fn offered(store: &ScyllaStore, entries: Vec<Entry>) -> Vec<EntryResult> {
+pub(super) async fn offered(store: &ScyllaStore, entries: Vec<Entry>) -> Vec<EntryResult> {
     let taken = async {
         loop {
             match store.commit(entries.clone()).await {
