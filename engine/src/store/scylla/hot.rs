@@ -70,6 +70,8 @@ pub(super) struct Hot {
     pub(super) gate: tokio::sync::RwLock<()>,
     /// One chunk, or the seal, at a time.
     pub(super) list: Arc<tokio::sync::Mutex<()>>,
+    /// All imports were written in this term as they stand: see `list.rs`.
+    pub(super) imports_written: AtomicBool,
     sealing: AtomicBool,
     /// How often a decision about the record, or a batch about the list, had no known outcome or one that is not in the head, and up to
     /// which of these doubts the head was read again since.
@@ -99,6 +101,7 @@ impl Hot {
             gone: AtomicBool::new(false),
             gate: tokio::sync::RwLock::default(),
             list: Arc::default(),
+            imports_written: AtomicBool::new(false),
             sealing: AtomicBool::new(false),
             doubts: AtomicU64::new(0),
             cleared: AtomicU64::new(0),

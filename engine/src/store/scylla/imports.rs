@@ -5,6 +5,7 @@
 //! columns are always written.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Acquire;
 
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 
@@ -98,7 +99,7 @@ pub(super) async fn append(cache: &Cache, chunk: &ImportChunk) -> StoreResult<Ch
     let mut list = list::read(cql, chunk.campaign).await?;
     let found = list.imports.iter().position(|import| import.record.id == chunk.import);
     let import = match found {
-        Some(found) => list.imports.remove(found),
+        Some(found) => list.imports[found].clone(),
         None => Import {
             number: i32::try_from(list.imports.len()).unwrap_or(i32::MAX),
             record: rules::new_import(chunk),
@@ -120,8 +121,17 @@ pub(super) async fn append(cache: &Cache, chunk: &ImportChunk) -> StoreResult<Ch
     list.recipients += chunk.recipients.len() as u64;
     list.refused += chunk.refused.len() as u64;
     list.next_seq = end_seq;
-    let unit = list_unit(cql, chunk, list, import, &stored);
-    list::write(cql, &hot, turn, unit).await?;
+    let as_read = if hot.imports_written.load(Acquire) { Vec::new() } else { list::imports(cql, hot.key, &list, None) };
+    let record = ImportRecord {
+        next_row: stored.next_row,
+        stored: stored.stored,
+        refused: stored.refused,
+        updated_at: chunk.at,
+        ..import.record
+    };
+    let import = Import { record, ..import };
+    let end = list_unit(cql, chunk, &mut list, import, found);
+    list::write(cql, &hot, turn, as_read, end).await?;
     Ok(stored)
 }
 
@@ -201,25 +211,21 @@ pub(super) fn refused_units(cql: &Cql, campaign: CampaignKey, from: u64, rows: &
     units.into_iter().map(|(_, unit)| unit).collect()
 }
 
-/// The list with what its import holds now, and the chunk.
-fn list_unit(cql: &Cql, chunk: &ImportChunk, mut list: List, import: Import, stored: &ChunkStored) -> Unit {
-    let number = import.number;
-    let record = ImportRecord {
-        next_row: stored.next_row,
-        stored: stored.stored,
-        refused: stored.refused,
-        updated_at: chunk.at,
-        ..import.record
-    };
-    list.imports
-        .insert(usize::try_from(number).unwrap_or(usize::MAX).min(list.imports.len()), Import { record, ..import });
-    let mut unit = list::unit(cql, chunk.campaign, &list, None);
+/// Where the list ends with this import as it is now, and the chunk.
+fn list_unit(cql: &Cql, chunk: &ImportChunk, list: &mut List, import: Import, found: Option<usize>) -> Unit {
+    let (number, stored, refused) = (import.number, import.record.stored, import.record.refused);
+    match found {
+        Some(found) => list.imports[found] = import.clone(),
+        None => list.imports.push(import.clone()),
+    }
+    let mut unit = list::end(cql, chunk.campaign, list, None);
+    list::push_import(&mut unit, cql, chunk.campaign, &import);
     if chunk.rows > 0 {
         let values = (
             chunk.rows.cast_signed(),
             chunk.digest.to_vec(),
-            stored.stored.cast_signed(),
-            stored.refused.cast_signed(),
+            stored.cast_signed(),
+            refused.cast_signed(),
             chunk.campaign.0.cast_signed(),
             number,
             chunk.offset.cast_signed(),

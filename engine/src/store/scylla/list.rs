@@ -1,12 +1,15 @@
 //! A campaign's list: where it ends, what it counts, whether it is sealed, and how far each import got.
 //!
-//! Every batch about it writes every cell of it, whatever the batch changes. So the one with the latest timestamp is the whole truth. One
-//! whose outcome nobody knew and that lands when others were written since changes nothing: the list ends where its recipients do, no
-//! import is further than they are, and what was appended to is not sealed. Only its chunk can appear; that begins where its import goes
-//! on, so that nobody asks for it before the import went on there, with a chunk that overwrites it.
+//! A batch whose outcome nobody knew may land when others were written since; then it must change nothing. So every batch about a list writes
+//! where the list ends, whether it is sealed, and that there is no import behind the last; and before the first one of a term all imports are
+//! written as they stand. Within a term nobody goes on before the outcome is known; whatever an earlier term left behind is dated before all
+//! that. The list ends where its recipients do, no import is further than they are, and what was appended to is not sealed. Only the chunk of
+//! such a batch can appear; it begins where its import goes on, so that nobody asks for it before the import went on there, with a chunk that
+//! overwrites it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Release;
 
 use tokio::sync::OwnedMutexGuard;
 
@@ -21,6 +24,9 @@ use crate::store::{ImportRecord, StoreError, StoreResult};
 
 /// Stands in the place of the time of a seal: the list is not sealed, whatever else is there of one.
 pub(super) const NOT_SEALED: i64 = i64::MIN;
+
+/// Imports in one batch, about 150 bytes each: servers warn from 5 KB on.
+const IMPORTS_A_BATCH: usize = 25;
 
 /// `(number, id, next_row, stored, refused, duplicates, created_at, updated_at)`, and of the list `(recipients, refused, next_seq)`.
 #[rustfmt::skip]
@@ -95,8 +101,33 @@ pub(super) async fn read(cql: &Cql, key: CampaignKey) -> StoreResult<List> {
     Ok(list)
 }
 
-/// A list as one batch.
-pub(super) fn unit(cql: &Cql, key: CampaignKey, list: &List, seal: Option<&Seal>) -> Unit {
+/// All imports as they stand, with what a seal refused of each: a few to a batch.
+pub(super) fn imports(cql: &Cql, key: CampaignKey, list: &List, seal: Option<&Seal>) -> Vec<Unit> {
+    let some = |imports: &[Import]| {
+        let mut unit = Unit::new();
+        for import in imports {
+            push_import(&mut unit, cql, key, import);
+            if let Some(seal) = seal {
+                let refused = seal.duplicates.get(&import.number).copied().unwrap_or_default();
+                let values = (refused.cast_signed(), key.0.cast_signed(), i64::from(import.number));
+                unit.push(&cql.st.write_import_duplicates, values);
+            }
+        }
+        unit
+    };
+    list.imports.chunks(IMPORTS_A_BATCH).map(some).collect()
+}
+
+/// One import as it stands.
+pub(super) fn push_import(unit: &mut Unit, cql: &Cql, key: CampaignKey, Import { number, record, .. }: &Import) {
+    let (stored, refused) = (record.stored.cast_signed(), record.refused.cast_signed());
+    let (next_row, from, to) = (record.next_row.cast_signed(), record.created_at.0, record.updated_at.0);
+    let place = (key.0.cast_signed(), i64::from(*number));
+    unit.push(&cql.st.write_import, (record.id.to_string(), next_row, stored, refused, from, to, place.0, place.1));
+}
+
+/// Where a list ends, that there is no import behind its last, and whether it is sealed.
+pub(super) fn end(cql: &Cql, key: CampaignKey, list: &List, seal: Option<&Seal>) -> Unit {
     let key = key.0.cast_signed();
     let mut unit = Unit::new();
     let (recipients, refused) = (list.recipients.cast_signed(), list.refused.cast_signed());
@@ -106,38 +137,26 @@ pub(super) fn unit(cql: &Cql, key: CampaignKey, list: &List, seal: Option<&Seal>
         let duplicates: u64 = seal.duplicates.values().sum();
         unit.push(&cql.st.write_seal, (seal.digest.clone(), duplicates.cast_signed(), key));
     }
-    let mut next = 0;
-    for Import { number, record, .. } in &list.imports {
-        let number = i64::from(*number);
-        next = number + 1;
-        let (stored, refused) = (record.stored.cast_signed(), record.refused.cast_signed());
-        let (from, to) = (record.created_at.0, record.updated_at.0);
-        let values = (record.id.to_string(), record.next_row.cast_signed(), stored, refused, from, to, key, number);
-        unit.push(&cql.st.write_import, values);
-    }
-    for Import { number, .. } in list.imports.iter().filter(|_| seal.is_some()) {
-        let duplicates = seal.and_then(|seal| seal.duplicates.get(number)).copied().unwrap_or_default();
-        unit.push(&cql.st.write_import_duplicates, (duplicates.cast_signed(), key, i64::from(*number)));
-    }
     // An import that began and was never heard of again must not appear behind them.
+    let next = list.imports.last().map_or(0, |import| i64::from(import.number) + 1);
     unit.push(&cql.st.write_import, (String::new(), 0_i64, 0_i64, 0_i64, 0_i64, 0_i64, key, next));
     unit
 }
 
-/// Writes what became of a list. It is held until the outcome is known, so that nobody goes on from either; the caller waits no longer than
-/// patience lasts.
+/// Writes what became of a list: `imports`, where they have to be written as they stand, then what changes it. It is held until the outcome
+/// is known, so that nobody goes on from either; the caller waits no longer than patience lasts.
 pub(super) async fn write(
     cql: &Arc<Cql>,
     hot: &Arc<Hot>,
     turn: OwnedMutexGuard<()>,
-    mut unit: Unit,
+    imports: Vec<Unit>,
+    end: Unit,
 ) -> StoreResult<()> {
-    cql.stamp_in(hot.term, &mut unit)?;
     let task = tokio::spawn({
         let (cql, hot) = (Arc::clone(cql), Arc::clone(hot));
         async move {
             let _turn = turn;
-            let written = cql.write_out(&unit).await;
+            let written = write_all(&cql, &hot, imports, end).await;
             let _alone = hot.gate.write().await;
             match campaigns::stored(&cql, hot.key).await {
                 Ok(now) if written.is_ok() && now.record.sealed.is_none() => hot.set_head(&now),
@@ -157,4 +176,14 @@ pub(super) async fn write(
             "it is not known whether the campaign's list was written: try again".to_owned(),
         )),
     }
+}
+
+async fn write_all(cql: &Cql, hot: &Hot, imports: Vec<Unit>, mut end: Unit) -> StoreResult<()> {
+    for mut unit in imports {
+        cql.stamp_in(hot.term, &mut unit)?;
+        cql.write_out(&unit).await?;
+    }
+    hot.imports_written.store(true, Release);
+    cql.stamp_in(hot.term, &mut end)?;
+    cql.write_out(&end).await
 }

@@ -118,7 +118,8 @@ pub(super) async fn seal(cache: &Cache, hot: &Arc<Hot>, now: UnixMillis) -> Stor
         cql.write_unit_in(hot.term, unit).await?;
     }
     let seal = Seal { at: now, digest, duplicates: refusals.by_import };
-    list::write(cql, hot, turn, list::unit(cql, hot.key, &list, Some(&seal))).await?;
+    let imports = list::imports(cql, hot.key, &list, Some(&seal));
+    list::write(cql, hot, turn, imports, list::end(cql, hot.key, &list, Some(&seal))).await?;
     campaigns::by_key(cql, hot.key).await
 }
 

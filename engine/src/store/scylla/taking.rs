@@ -149,7 +149,10 @@ async fn take_campaign(cql: &Cql, campaign: &Campaign, imports: &[ImportRecord])
         digest: sealed.digest.clone(),
         duplicates: BTreeMap::new(),
     });
-    cql.write_unit(list::unit(cql, campaign.key, &list, seal.as_ref())).await?;
+    for unit in list::imports(cql, campaign.key, &list, seal.as_ref()) {
+        cql.write_unit(unit).await?;
+    }
+    cql.write_unit(list::end(cql, campaign.key, &list, seal.as_ref())).await?;
     cql.write(&cql.st.write_record, (1_i64, 0_i64, "", "tenants", tenant)).await?;
     claim(cql, "campaign", (&names(&campaign.tenant), id), (1, i64::from(campaign.key.0), "")).await
 }

@@ -50,10 +50,15 @@ async fn list_lands(
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_import_that_lands_late_is_not_further_than_its_recipients() {
-    let store = open(&fresh_keyspace());
+    let keyspace = fresh_keyspace();
+    let store = open(&keyspace);
     let key = store.create_campaign(campaign("late"), None).await.unwrap().record.key;
     store.append_recipients(rows(key, "a", 0, 10)).await.unwrap();
     let late = store.cql.stamps.next().unwrap();
+    // Within its term somebody waits for it; what is left of it belongs to a term that is over.
+    store.close().await.unwrap();
+    drop(store);
+    let store = open(&keyspace);
     assert_eq!(store.append_recipients(rows(key, "bb", 0, 5)).await.unwrap().stored, 5);
     // Ten rows more of the first, or the first ten of a third: of either nobody heard, and the places are the second's now.
     list_lands(&store, late, key, 20, (0, "a", 20)).await;
@@ -110,9 +115,32 @@ async fn a_seal_that_nobody_heard_of_is_found_with_its_counts() {
     store.cql.write_unit(counts).await.unwrap();
     let list: List = list::read(&store.cql, key).await.unwrap();
     let seal = Seal { at: at(7), digest: "of ten".to_owned(), duplicates: [].into() };
-    store.cql.write_unit(list::unit(&store.cql, key, &list, Some(&seal))).await.unwrap();
+    store.cql.write_unit(list::end(&store.cql, key, &list, Some(&seal))).await.unwrap();
     let sealed = store.seal(key, at(8)).await.unwrap().sealed.unwrap();
     assert_eq!((sealed.at, sealed.digest.as_str()), (at(7), "of ten"));
     assert_eq!(store.read_window(key, 0, 99).await.unwrap().messages.len(), 10);
     assert_eq!(store.tally(key).await.unwrap().tally.recipients(), 10);
+}
+
+/// As many files as somebody likes: no batch grows with them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_list_of_many_imports_is_written_in_batches_that_servers_take() {
+    let keyspace = fresh_keyspace();
+    let store = open(&keyspace);
+    let key = store.create_campaign(campaign("many"), None).await.unwrap().record.key;
+    let name = |number: u64| format!("{number:03}{}", "x".repeat(55));
+    for number in 0..400 {
+        let row = NewRecipient { external_id: None, ..recipient(0, &format!("+999{number:08}")) };
+        store.append_recipients(chunk_of(key, &name(number), 0, vec![row])).await.unwrap();
+    }
+    // In another term all of them are written as they stand.
+    store.close().await.unwrap();
+    drop(store);
+    let store = open(&keyspace);
+    let twice = NewRecipient { external_id: None, ..recipient(1, "+99900000007") };
+    store.append_recipients(chunk_of(key, &name(399), 1, vec![twice])).await.unwrap();
+    let sealed = store.seal(key, at(7)).await.unwrap();
+    assert_eq!((sealed.recipients, sealed.refused), (400, 1));
+    let imports = store.imports(key).await.unwrap();
+    assert_eq!((imports.len(), imports[399].next_row, imports[399].stored, imports[399].refused), (400, 2, 1, 1));
 }
