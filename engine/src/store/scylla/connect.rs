@@ -200,15 +200,20 @@ fn expect_datacenter(session: &Session, wanted: Option<&str>) -> Result<(), Open
     Err(OpenError::Datacenter { wanted: wanted.to_owned(), found: found.into_iter().collect() })
 }
 
-/// Uses the keyspace, after checking that it is there and that the consistency does for its copies.
+/// Uses the keyspace, after the same checks: for a session that makes tables and ends.
 pub(super) async fn use_keyspace(session: &Session, config: &ScyllaConfig) -> Result<(), OpenError> {
+    expect_keyspace(session, config).await?;
+    session.use_keyspace(config.keyspace.as_str(), true).await.map_err(|e| refused(&e))
+}
+
+/// Checks that the keyspace is there and that the consistency does for its copies.
+pub(super) async fn expect_keyspace(session: &Session, config: &ScyllaConfig) -> Result<(), OpenError> {
     const READ: &str = "SELECT replication FROM system_schema.keyspaces WHERE keyspace_name = ?";
     let answer = session.query_unpaged(READ, (config.keyspace.as_str(),)).await.map_err(|e| away(&e))?;
     let rows = answer.into_rows_result().map_err(|e| refused(&e))?;
     let row: Option<(HashMap<String, String>,)> = rows.maybe_first_row().map_err(|e| refused(&e))?;
     let Some((replication,)) = row else { return Err(OpenError::Keyspace { keyspace: config.keyspace.clone() }) };
-    config.consistency.suits(&copies(&replication), config.local_datacenter.as_deref())?;
-    session.use_keyspace(config.keyspace.as_str(), true).await.map_err(|e| refused(&e))
+    config.consistency.suits(&copies(&replication), config.local_datacenter.as_deref())
 }
 
 /// Copies by data centre, of those that have any.

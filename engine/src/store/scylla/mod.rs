@@ -109,9 +109,9 @@ impl ScyllaStore {
 
     async fn open_for(config: ScyllaConfig, clock: Clock, to_move: bool) -> Result<Arc<Self>, OpenError> {
         let session = connect::connect(&config).await?;
-        connect::use_keyspace(&session, &config).await?;
+        connect::expect_keyspace(&session, &config).await?;
         connect::expect_clock(&session, || clock.wall().0).await?;
-        let Some(found) = schema::version(&session).await? else {
+        let Some(found) = schema::version(&session, &config.keyspace).await? else {
             return Err(OpenError::Schema { keyspace: config.keyspace });
         };
         schema::expect_known(Some(found))?;
@@ -119,7 +119,7 @@ impl ScyllaStore {
             return Err(OpenError::Older { found, known: SCHEMA_VERSION });
         }
         let (level, serial) = (config.consistency.level(), config.consistency.serial());
-        let prepared = Statements::prepare(&session, level, serial).await;
+        let prepared = Statements::prepare(&session, &config.keyspace, level, serial).await;
         let cql = Arc::new(Cql {
             st: prepared.map_err(|error| OpenError::from(error::not_prepared(&error)))?,
             session,
@@ -207,7 +207,7 @@ pub async fn apply_schema(config: &ScyllaConfig, replication: Option<u8>) -> Res
         made.map_err(|error| OpenError::Refused { reason: error.to_string() })?;
     }
     connect::use_keyspace(&session, config).await?;
-    schema::apply(&session).await
+    schema::apply(&session, &config.keyspace).await
 }
 
 /// The version of the tables in the keyspace; an error when it is not the one that this program needs.
@@ -216,8 +216,8 @@ pub async fn apply_schema(config: &ScyllaConfig, replication: Option<u8>) -> Res
 /// [`OpenError`]: each says what to do.
 pub async fn check_schema(config: &ScyllaConfig) -> Result<u32, OpenError> {
     let session: Session = connect::connect(config).await?;
-    connect::use_keyspace(&session, config).await?;
-    match schema::version(&session).await? {
+    connect::expect_keyspace(&session, config).await?;
+    match schema::version(&session, &config.keyspace).await? {
         None => Err(OpenError::Schema { keyspace: config.keyspace.clone() }),
         Some(found) if found < SCHEMA_VERSION => Err(OpenError::Older { found, known: SCHEMA_VERSION }),
         Some(found) => schema::expect_known(Some(found)).map(|()| found),

@@ -11,6 +11,7 @@ use scylla::statement::Statement;
 use super::OpenError;
 use super::error::not_opened;
 use super::owner::RecordRow;
+use super::statements::within;
 
 /// Version of the tables; a keyspace with a higher one is refused.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -99,11 +100,11 @@ pub fn keyspace(name: &str, replication: u8) -> String {
     )
 }
 
-/// The version written in a keyspace that is in use; `None`: it has no tables of ours.
-pub(super) async fn version(session: &Session) -> Result<Option<u32>, OpenError> {
+/// The version written in a keyspace; `None`: it has no tables of ours.
+pub(super) async fn version(session: &Session, keyspace: &str) -> Result<Option<u32>, OpenError> {
     const READ: &str = "SELECT slot, version, number, body FROM record WHERE home = 'installation' AND slot = 'schema'";
     use scylla::errors::{DbError, ExecutionError, PrepareError, RequestAttemptError};
-    let answer = match session.query_unpaged(READ, ()).await {
+    let answer = match session.query_unpaged(within(keyspace, READ), ()).await {
         Ok(answer) => answer,
         Err(ExecutionError::LastAttemptError(RequestAttemptError::DbError(DbError::Invalid, _))) => return Ok(None),
         Err(ExecutionError::PrepareError(PrepareError::AllAttemptsFailed { .. })) => return Ok(None),
@@ -115,9 +116,9 @@ pub(super) async fn version(session: &Session) -> Result<Option<u32>, OpenError>
     Ok(row.and_then(|(_, version, ..)| version).and_then(|version| u32::try_from(version).ok()))
 }
 
-/// Makes what is missing and writes the version; returns the version found before.
-pub(super) async fn apply(session: &Session) -> Result<Option<u32>, OpenError> {
-    let found = version(session).await?;
+/// Makes what is missing in the keyspace that the session uses and writes the version; returns the version found before.
+pub(super) async fn apply(session: &Session, keyspace: &str) -> Result<Option<u32>, OpenError> {
+    let found = version(session, keyspace).await?;
     expect_known(found)?;
     let refuse = |error: scylla::errors::ExecutionError| match not_opened(&error) {
         OpenError::Away { reason } => OpenError::Refused { reason },
