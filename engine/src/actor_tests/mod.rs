@@ -21,6 +21,7 @@ mod provider;
 mod quarantine;
 mod restarts;
 mod send_again;
+mod series;
 mod storms;
 
 use std::time::Duration;

@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use sluice_loadtest::harness::client::CampaignPlan;
+use sluice_loadtest::harness::config::Lines;
 use sluice_loadtest::harness::people;
+use sluice_loadtest::harness::world::{World, WorldPlan};
 use sluice_proto::v1;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
-use crate::{launch, one_campaign, prompt, world};
+use crate::{QUICK, launch, one_campaign, prompt, settled, verify, world};
 
 /// A watcher that reads nothing for a while delays nobody and then gets what is true now.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -95,6 +97,53 @@ async fn an_importer_that_vanishes_and_repeats() {
     assert!(durable >= TOTAL, "{durable}");
     customer.start("import").await.expect("started");
     one_campaign(&mut world, &customer, &campaign, TOTAL).await;
+}
+
+/// An importer that says nothing for too long is told so and holds nobody up; what it had acknowledged stays, and it goes on behind it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_slow_importer_holds_nobody_up() {
+    println!("seed 86");
+    let order = WorldPlan {
+        lines: Lines { meta: vec![500], sms: Vec::new() },
+        plan: prompt(),
+        seed: 86,
+        extra: format!("{QUICK}[grpc]\nimport_idle_s = 2\n"),
+        ..WorldPlan::default()
+    };
+    let mut world = World::start(order).await.expect("the world starts");
+    let customer = world.customer().await.expect("connects");
+    world.furnish(&customer).await.expect("lines and templates");
+    let (slow, quick) = (CampaignPlan::new("import", "wa", "hello"), CampaignPlan::new("quick", "wa", "hello"));
+    customer.create(&slow).await.expect("created");
+    let (sender, receiver) = mpsc::channel(16);
+    sender.send(header()).await.expect("open");
+    let answers = customer.imports().import_recipients(ReceiverStream::new(receiver)).await;
+    let mut answers = answers.expect("opened").into_inner();
+    sender.send(chunk(0, 200)).await.expect("sent");
+    for _ in ["ready", "acknowledged"] {
+        answers.message().await.expect("answered").expect("not the end");
+    }
+    // Meanwhile others import, and their campaign runs.
+    launch(&customer, &quick, 2, 1_000).await;
+    let ended = answers.message().await.expect_err("it is told");
+    assert_eq!(ended.code(), tonic::Code::DeadlineExceeded, "{ended}");
+    drop(sender);
+
+    let (sender, receiver) = mpsc::channel(16);
+    sender.send(header()).await.expect("open");
+    let answers = customer.imports().import_recipients(ReceiverStream::new(receiver)).await;
+    let mut answers = answers.expect("opened").into_inner();
+    let ready = answers.message().await.expect("answered").and_then(|a| a.part);
+    let Some(v1::import_recipients_response::Part::Ready(ready)) = ready else { panic!("{ready:?}") };
+    assert_eq!(ready.acked_rows, 200);
+    sender.send(chunk(200, 500)).await.expect("sent");
+    drop(sender);
+    while answers.message().await.expect("no error").is_some() {}
+    customer.start("import").await.expect("started");
+    for id in ["import", "quick"] {
+        settled(&customer, id).await;
+    }
+    verify(&mut world, &customer, &[(&slow, 1, 500), (&quick, 2, 1_000)]).await;
 }
 
 /// A gap, a wrong digest and other content at a known place are refused; what was stored stays.
