@@ -166,8 +166,9 @@ impl Cql {
         self.until_known(|| self.send(&unit)).await
     }
 
-    /// Does a unit that has its timestamp, repeating it until its outcome is known, however long that takes, or the term is over.
-    pub(super) async fn write_out(&self, unit: &Unit) -> StoreResult<()> {
+    /// Does a unit that has its timestamp, repeating it until its outcome is known, however long that takes, or the term is over. `unknown`
+    /// hears why it is not known yet, before each repetition.
+    pub(super) async fn write_out(&self, unit: &Unit, mut unknown: impl FnMut(&str)) -> StoreResult<()> {
         let mut pause = None;
         loop {
             let why = match self.send(unit).await {
@@ -178,6 +179,7 @@ impl Cql {
             if self.expect_open().is_err() || self.stamps.are_forbidden() {
                 return Err(StoreError::Unavailable(why));
             }
+            unknown(&why);
             let rest = Self::next_pause(pause);
             pause = Some(rest);
             tokio::time::sleep(rest).await;

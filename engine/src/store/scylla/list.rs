@@ -181,9 +181,9 @@ pub(super) async fn write(
 async fn write_all(cql: &Cql, hot: &Hot, imports: Vec<Unit>, mut end: Unit) -> StoreResult<()> {
     for mut unit in imports {
         cql.stamp_in(hot.term, &mut unit)?;
-        cql.write_out(&unit).await?;
+        cql.write_out(&unit, |_| {}).await?;
     }
     hot.imports_written.store(true, Release);
     cql.stamp_in(hot.term, &mut end)?;
-    cql.write_out(&end).await
+    cql.write_out(&end, |_| {}).await
 }

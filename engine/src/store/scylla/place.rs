@@ -5,14 +5,12 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::cache::{Cache, PlaceKey};
 use super::cql::{Cql, Unit};
-use super::error::Failed;
 use super::hot::Hot;
 use super::segment::{Change, Segment};
 use crate::domain::message::Event;
@@ -323,16 +321,8 @@ impl Place {
     async fn write(&self, cache: &Arc<Cache>, unit: &Unit, calls: &mut Vec<Call>) -> StoreResult<bool> {
         let cql: &Cql = &cache.cql;
         let begun = cql.clock.mono();
-        let (mut pause, mut stalled) = (None, None);
-        let outcome = loop {
-            let why = match cql.send(unit).await {
-                Ok(()) => break Ok(()),
-                Err(Failed::Never(error)) => break Err(error),
-                Err(Failed::Unknown(why)) => why,
-            };
-            if cql.expect_open().is_err() || cql.stamps.are_forbidden() {
-                break Err(StoreError::Unavailable(why));
-            }
+        let mut stalled = None;
+        let unknown = |why: &str| {
             if stalled.is_none() && cql.clock.mono().since(begun) >= cql.patience {
                 tracing::warn!(
                     campaign = self.key.0.0,
@@ -341,12 +331,10 @@ impl Place {
                     "a batch is repeated until its outcome is known"
                 );
                 stalled = Some(Stalled::new(cache));
-                self.stall(calls, &why);
+                self.stall(calls, why);
             }
-            let rest: Duration = Cql::next_pause(pause);
-            pause = Some(rest);
-            tokio::time::sleep(rest).await;
         };
+        let outcome = cql.write_out(unit, unknown).await;
         if stalled.is_some() {
             self.queue.lock().stalled = None;
         }
