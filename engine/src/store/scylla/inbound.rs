@@ -5,11 +5,11 @@ use std::collections::{HashSet, VecDeque};
 use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
-use sha2::{Digest as _, Sha256};
 use tokio::sync::Mutex;
 
 use super::cql::Cql;
 use super::error::damaged;
+use super::identity;
 use crate::domain::ids::AccountId;
 use crate::domain::time::{Mono, UnixMillis};
 use crate::store::{InboundEvent, Page, Paged, StoreError, StoreResult, paging};
@@ -86,16 +86,7 @@ fn identity(cql: &Cql, event: &InboundEvent) -> StoreResult<u64> {
 }
 
 fn number_of(event: &InboundEvent, ours: &str) -> u64 {
-    let mut sha = Sha256::new();
-    for text in [event.account.as_str(), &event.kind, &event.provider_id, ours] {
-        sha.update((text.len() as u64).to_be_bytes());
-        sha.update(text);
-    }
-    let digest = sha.finalize();
-    let mut first = [0; 8];
-    first.copy_from_slice(&digest[..8]);
-    // Not negative, so that it is the same number in a bigint.
-    u64::from_be_bytes(first) >> 1
+    identity::number_of([event.account.as_str(), &event.kind, &event.provider_id, ours])
 }
 
 /// All that is kept, oldest first.

@@ -16,6 +16,7 @@ mod cql;
 mod error;
 mod hand_over;
 mod hot;
+mod identity;
 mod imports;
 mod inbound;
 mod lines;

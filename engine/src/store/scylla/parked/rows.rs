@@ -2,7 +2,6 @@
 
 use futures_util::future;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
-use sha2::{Digest as _, Sha256};
 
 use super::AT_ONCE;
 use super::waiting::Index;
@@ -11,6 +10,7 @@ use crate::domain::time::UnixMillis;
 use crate::store::paging;
 use crate::store::scylla::cql::{Cql, Unit};
 use crate::store::scylla::error::damaged;
+use crate::store::scylla::identity::number_of;
 use crate::store::text::{Report, from_json, to_json};
 use crate::store::{Page, Paged, ParkedEvent, StoreResult};
 
@@ -37,19 +37,10 @@ type EventRow = (
     Option<i64>, Option<i64>, Option<i64>,
 );
 
-/// What makes two events the same, as a number: the events need no index of their own.
+/// What makes two parked events the same.
 pub(super) fn identity(event: &ParkedEvent, what: &str) -> u64 {
-    let mut sha = Sha256::new();
     let place = event.attempt.map(|(key, attempt)| format!("{}/{}/{attempt}", key.campaign.0, key.seq));
-    for text in [event.account.as_str(), &event.provider_id, what, place.as_deref().unwrap_or("-")] {
-        sha.update((text.len() as u64).to_be_bytes());
-        sha.update(text);
-    }
-    let digest = sha.finalize();
-    let mut first = [0; 8];
-    first.copy_from_slice(&digest[..8]);
-    // Not negative, so that it is the same number in a bigint.
-    u64::from_be_bytes(first) >> 1
+    number_of([event.account.as_str(), &event.provider_id, what, place.as_deref().unwrap_or("-")])
 }
 
 #[allow(clippy::cast_possible_truncation, clippy::cast_possible_wrap)] // below 64
