@@ -25,6 +25,11 @@ impl Control {
         if let Some(created) = self.created_before(tenant, request, &spec.id).await? {
             return Ok(created);
         }
+        self.create_fresh(tenant, request, spec).await
+    }
+
+    /// Of a request that created nothing yet, as far as anybody knows.
+    async fn create_fresh(&self, tenant: &TenantId, request: Option<&str>, spec: CampaignSpec) -> Result<CampaignView> {
         let now = self.now();
         let mut violations = Violations::default();
         let id = if spec.id.is_empty() { fresh_id("c-") } else { spec.id.clone() };
@@ -78,7 +83,8 @@ impl Control {
         name: String,
         created_by: String,
     ) -> Result<CampaignView> {
-        if let Some(created) = self.created_before(tenant, request_id(request)?, &id).await? {
+        let request = request_id(request)?;
+        if let Some(created) = self.created_before(tenant, request, &id).await? {
             return Ok(created);
         }
         let source = self.campaign_record(tenant, source).await?;
@@ -97,7 +103,8 @@ impl Control {
         let name = if name.is_empty() { source.name } else { name };
         let spec =
             CampaignSpec { id, name, description: source.description, labels: source.labels, created_by, settings };
-        self.create_campaign(tenant, request, spec).await
+        self.accepting()?;
+        self.create_fresh(tenant, request, spec).await
     }
 
     /// The answer to a creation that is repeated. Asked before anything is checked: what was right when it was created may be too late by
