@@ -137,10 +137,10 @@ impl Failure {
         if failure.message.contains("invalid peer certificate") {
             return failure.hint("its certificate is not for this name, or not for this day");
         }
-        let other = if server.starts_with("https://") { "http://" } else { "https://" };
+        let (tls, other) =
+            if server.starts_with("https://") { ("no [tls.grpc]", "http://") } else { ("[tls.grpc]", "https://") };
         failure.hint(format!(
-            "does it run, and is this the address of [listen] grpc? With {} in its configuration it is {other}",
-            if other == "https://" { "[tls.grpc]" } else { "no [tls.grpc]" }
+            "does it run, and is this the address of [listen] grpc? With {tls} in its configuration it is {other}"
         ))
     }
 
