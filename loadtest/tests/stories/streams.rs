@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sluice_loadtest::harness::client::CampaignPlan;
+use sluice_loadtest::harness::client::{CampaignPlan, Customer};
 use sluice_loadtest::harness::config::Lines;
 use sluice_loadtest::harness::people;
 use sluice_loadtest::harness::world::{World, WorldPlan};
@@ -51,6 +51,19 @@ fn chunk(from: u32, to: u32) -> v1::ImportRecipientsRequest {
     v1::ImportRecipientsRequest { part: Some(v1::import_recipients_request::Part::Chunk(chunk)) }
 }
 
+/// An import that is open: where chunks go, where acknowledgements come from, and how many rows are there already.
+async fn open(
+    customer: &Customer,
+) -> (mpsc::Sender<v1::ImportRecipientsRequest>, tonic::Streaming<v1::ImportRecipientsResponse>, u64) {
+    let (sender, receiver) = mpsc::channel(16);
+    sender.send(header()).await.expect("open");
+    let answers = customer.imports().import_recipients(ReceiverStream::new(receiver)).await;
+    let mut answers = answers.expect("opened").into_inner();
+    let ready = answers.message().await.expect("answered").and_then(|a| a.part);
+    let Some(v1::import_recipients_response::Part::Ready(ready)) = ready else { panic!("{ready:?}") };
+    (sender, answers, ready.acked_rows)
+}
+
 fn header() -> v1::ImportRecipientsRequest {
     let header = v1::ImportHeader { campaign_id: "import".to_owned(), import_id: "people.csv".to_owned() };
     v1::ImportRecipientsRequest { part: Some(v1::import_recipients_request::Part::Header(header)) }
@@ -67,14 +80,9 @@ async fn an_importer_that_vanishes_and_repeats() {
     customer.create(&campaign).await.expect("created");
     let mut durable = 0;
     for round in 0..200 {
-        let (sender, receiver) = mpsc::channel(16);
-        sender.send(header()).await.expect("open");
-        let answers = customer.imports().import_recipients(ReceiverStream::new(receiver)).await;
-        let mut answers = answers.expect("opened").into_inner();
-        let ready = answers.message().await.expect("answered").and_then(|a| a.part);
-        let Some(v1::import_recipients_response::Part::Ready(ready)) = ready else { panic!("{ready:?}") };
-        assert!(ready.acked_rows >= u64::from(durable), "what was acknowledged stays");
-        durable = ready.acked_rows as u32;
+        let (sender, mut answers, acked) = open(&customer).await;
+        assert!(acked >= u64::from(durable), "what was acknowledged stays");
+        durable = acked as u32;
         if durable >= TOTAL {
             break;
         }
@@ -115,27 +123,17 @@ async fn a_slow_importer_holds_nobody_up() {
     world.furnish(&customer).await.expect("lines and templates");
     let (slow, quick) = (CampaignPlan::new("import", "wa", "hello"), CampaignPlan::new("quick", "wa", "hello"));
     customer.create(&slow).await.expect("created");
-    let (sender, receiver) = mpsc::channel(16);
-    sender.send(header()).await.expect("open");
-    let answers = customer.imports().import_recipients(ReceiverStream::new(receiver)).await;
-    let mut answers = answers.expect("opened").into_inner();
+    let (sender, mut answers, _) = open(&customer).await;
     sender.send(chunk(0, 200)).await.expect("sent");
-    for _ in ["ready", "acknowledged"] {
-        answers.message().await.expect("answered").expect("not the end");
-    }
+    answers.message().await.expect("acknowledged").expect("not the end");
     // Meanwhile others import, and their campaign runs.
     launch(&customer, &quick, 2, 1_000).await;
     let ended = answers.message().await.expect_err("it is told");
     assert_eq!(ended.code(), tonic::Code::DeadlineExceeded, "{ended}");
     drop(sender);
 
-    let (sender, receiver) = mpsc::channel(16);
-    sender.send(header()).await.expect("open");
-    let answers = customer.imports().import_recipients(ReceiverStream::new(receiver)).await;
-    let mut answers = answers.expect("opened").into_inner();
-    let ready = answers.message().await.expect("answered").and_then(|a| a.part);
-    let Some(v1::import_recipients_response::Part::Ready(ready)) = ready else { panic!("{ready:?}") };
-    assert_eq!(ready.acked_rows, 200);
+    let (sender, mut answers, acked) = open(&customer).await;
+    assert_eq!(acked, 200);
     sender.send(chunk(200, 500)).await.expect("sent");
     drop(sender);
     while answers.message().await.expect("no error").is_some() {}
