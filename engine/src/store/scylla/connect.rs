@@ -126,11 +126,27 @@ fn away(error: &dyn std::fmt::Display) -> OpenError {
     OpenError::Away { reason: error.to_string() }
 }
 
+/// Its own version, where the server is a ScyllaDB: that says which Cassandra it resembles in `release_version`, and what it is in a
+/// table of its own.
+async fn scylla_version(session: &Session) -> Option<String> {
+    let answer = session.query_unpaged("SELECT version FROM system.versions WHERE key = 'local'", ()).await.ok()?;
+    answer.into_rows_result().ok()?.maybe_first_row::<(String,)>().ok()?.map(|(version,)| version)
+}
+
+/// Whether a keyspace must be made without tablets there.
+pub(super) async fn wants_no_tablets(session: &Session) -> bool {
+    scylla_version(session).await.is_some_and(|version| knows_no_lwt_in_tablets(&version))
+}
+
+/// ScyllaDB has tablets from 6.0 (of the versions named by years: 2024.2) on, 2025.1 makes them by default, and lightweight transactions
+/// work in them from 2025.4 on.
+fn knows_no_lwt_in_tablets(scylla: &str) -> bool {
+    let version = version_of(scylla);
+    ((6, 0)..(2_000, 0)).contains(&version) || ((2_024, 2)..(2_025, 4)).contains(&version)
+}
+
 async fn expect_server(session: &Session) -> Result<(), OpenError> {
-    // ScyllaDB says which Cassandra it resembles in `release_version`, and what it is in a table of its own.
-    let scylla = session.query_unpaged("SELECT version FROM system.versions WHERE key = 'local'", ()).await.ok();
-    let own = scylla.and_then(|answer| answer.into_rows_result().ok()?.maybe_first_row::<(String,)>().ok()?);
-    let own = own.map(|(version,)| version);
+    let own = scylla_version(session).await;
     let release = match &own {
         Some(_) => String::new(),
         None => {
@@ -279,6 +295,16 @@ mod tests {
 
     #[test]
     fn versions_are_compared_by_number() {
+        for (version, wants_none) in [
+            ("5.4.9", false),
+            ("6.2.0", true),
+            ("2024.1.3", false),
+            ("2025.3.1", true),
+            ("2025.4.0~rc1", false),
+            ("2026.1.0", false),
+        ] {
+            assert_eq!(knows_no_lwt_in_tablets(version), wants_none, "{version}");
+        }
         assert!(version_of("5.0.9") > (4, 0) && version_of("2025.4.0~rc1") > (5, 2) && version_of("3.11.2") < (4, 0));
     }
 }

@@ -204,7 +204,11 @@ impl ScyllaStore {
 pub async fn apply_schema(config: &ScyllaConfig, replication: Option<u8>) -> Result<Option<u32>, OpenError> {
     let session = connect::connect(config).await?;
     if let Some(replication) = replication {
-        let made = session.query_unpaged(schema::patient(keyspace_cql(&config.keyspace, replication)), ()).await;
+        let mut cql = keyspace_cql(&config.keyspace, replication);
+        if connect::wants_no_tablets(&session).await {
+            cql.push_str(schema::WITHOUT_TABLETS);
+        }
+        let made = session.query_unpaged(schema::patient(cql), ()).await;
         made.map_err(|error| OpenError::Refused { reason: error.to_string() })?;
     }
     connect::use_keyspace(&session, config).await?;

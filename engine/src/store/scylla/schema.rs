@@ -100,6 +100,9 @@ pub fn keyspace(name: &str, replication: u8) -> String {
     )
 }
 
+/// What is added to [`keyspace`] where lightweight transactions do not work in tablets yet. Other servers do not know the word.
+pub(super) const WITHOUT_TABLETS: &str = " AND tablets = {'enabled': false}";
+
 /// The version written in a keyspace; `None`: it has no tables of ours.
 pub(super) async fn version(session: &Session, keyspace: &str) -> Result<Option<u32>, OpenError> {
     const READ: &str = "SELECT slot, version, number, body FROM record WHERE home = 'installation' AND slot = 'schema'";
