@@ -107,7 +107,8 @@ pub async fn run(config: Config, options: ServeOptions) -> anyhow::Result<ExitCo
     let [stop_grpc, stop_webhooks, stop_nodes, stop_ops] = std::array::from_fn(|_| CancellationToken::new());
     let upkeep = tokio::spawn(ops::upkeep(recorder.clone(), stop_ops.clone()));
     note_expiries(&config);
-    let page = ops_page(recorder, &engine, Machine::new(clock.wall(), config.data_dir.clone()));
+    let machine = Machine::new(clock.wall(), config.data_dir.clone());
+    let page = ops_page(recorder, &engine, Arc::clone(&store), machine);
     let ops_task = tokio::spawn(ops::serve(listeners.ops, page, ops_limits(), stop_ops.clone()));
     let webhooks_task =
         tokio::spawn(webhooks::serve(listeners.webhooks, sink, webhook_config(&config)?, stop_webhooks.clone()));
@@ -282,7 +283,12 @@ fn note_expiries(config: &Config) {
     }
 }
 
-fn ops_page(metrics: metrics_exporter_prometheus::PrometheusHandle, engine: &Arc<Engine>, machine: Machine) -> OpsPage {
+fn ops_page(
+    metrics: metrics_exporter_prometheus::PrometheusHandle,
+    engine: &Arc<Engine>,
+    ledger: Arc<dyn Store>,
+    machine: Machine,
+) -> OpsPage {
     let (of_gauges, of_readiness) = (Arc::downgrade(engine), Arc::downgrade(engine));
     OpsPage {
         metrics,
@@ -298,6 +304,7 @@ fn ops_page(metrics: metrics_exporter_prometheus::PrometheusHandle, engine: &Arc
             Some(engine) => engine.not_ready_because(),
             None => vec!["the engine has stopped".to_owned()],
         }),
+        ledger,
     }
 }
 

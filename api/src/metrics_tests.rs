@@ -15,7 +15,7 @@ fn all() -> impl Iterator<Item = &'static Metric> {
 }
 
 fn page() -> String {
-    let mut page = "# Metrics\n\nMade from the code: change `engine/src/metrics.rs` or `api/src/metrics.rs`, then\n`SLUICE_WRITE_METRICS_PAGE=1 cargo test -p sluice-api --lib metrics::`\n\nLabels come from closed sets or from the configuration. `line` and `campaign` are numbers, bounded by the lines there are and by\n`metrics.campaigns_max`; which line or campaign a number is:\n\n```\nsqlite3 -readonly sluice-data/ledger.db 'SELECT tenant, id FROM campaign WHERE key = 17'\nsqlite3 -readonly sluice-data/ledger.db 'SELECT tenant, id FROM line WHERE key = 3'\n```\n".to_owned();
+    let mut page = "# Metrics\n\nMade from the code: change `engine/src/metrics.rs` or `api/src/metrics.rs`, then\n`SLUICE_WRITE_METRICS_PAGE=1 cargo test -p sluice-api --lib metrics::`\n\nLabels come from closed sets or from the configuration. `line` and `campaign` are numbers, bounded by the lines there are and by\n`metrics.campaigns_max`; which line or campaign a number is:\n\n```\ncurl 127.0.0.1:7402/campaigns/17\ncurl 127.0.0.1:7402/lines/3\n```\n".to_owned();
     let mut sorted: Vec<_> = all().collect();
     sorted.sort_by_key(|metric| metric.name);
     for metric in sorted {

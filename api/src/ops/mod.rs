@@ -1,6 +1,8 @@
-//! The inside's page: `/metrics` for Prometheus, `/livez` and `/readyz` for whoever restarts and routes.
+//! The inside's page: `/metrics` for Prometheus, `/livez` and `/readyz` for whoever restarts and routes, `/campaigns/NUMBER` and
+//! `/lines/NUMBER` for whoever reads numbers in metrics and logs.
 
 mod machine;
+mod names;
 mod recorder;
 #[cfg(test)]
 mod tests;
@@ -16,6 +18,7 @@ use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use metrics_exporter_prometheus::PrometheusHandle;
+use sluice_engine::store::Store;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
@@ -23,6 +26,8 @@ use crate::listener::{self, Drained, ListenerLimits};
 
 pub use machine::Machine;
 pub use recorder::{RecorderError, builder, install, upkeep};
+
+const HERE: &str = "here are /metrics, /livez, /readyz, /campaigns/NUMBER and /lines/NUMBER\n";
 
 /// Appends series to the metrics page: for collectors that must be able to forget a series, which the recorder cannot (a running
 /// campaign's), and for gauges that are read rather than kept. Called off the runtime's own threads, once for each scrape. Text in Prometheus' exposition format, whole lines.
@@ -40,6 +45,8 @@ pub struct OpsPage {
     pub append: Vec<Append>,
     /// What `/readyz` says.
     pub readiness: Readiness,
+    /// Where numbers have names.
+    pub ledger: Arc<dyn Store>,
 }
 
 /// Serves the page on `listener` until `stop`.
@@ -54,8 +61,7 @@ pub async fn serve(listener: TcpListener, page: OpsPage, limits: ListenerLimits,
 
 impl OpsPage {
     async fn answer(self: Arc<Self>, request: Request<Incoming>) -> Response<Full<Bytes>> {
-        let known = matches!(request.uri().path(), "/metrics" | "/livez" | "/readyz");
-        if known && request.method() != Method::GET && request.method() != Method::HEAD {
+        if request.method() != Method::GET && request.method() != Method::HEAD {
             let mut response = text(StatusCode::METHOD_NOT_ALLOWED, String::new());
             response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
             return response;
@@ -64,7 +70,10 @@ impl OpsPage {
             "/metrics" => self.metrics().await,
             "/livez" => text(StatusCode::OK, "ok\n".to_owned()),
             "/readyz" => self.readiness(),
-            _ => text(StatusCode::NOT_FOUND, "here are /metrics, /livez and /readyz\n".to_owned()),
+            path => match names::answer(self.ledger.as_ref(), path).await {
+                Some((status, body)) => text(status, body),
+                None => text(StatusCode::NOT_FOUND, HERE.to_owned()),
+            },
         }
     }
 

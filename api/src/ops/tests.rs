@@ -4,19 +4,29 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use http_body_util::BodyExt as _;
+use sluice_engine::domain::time::Clock;
+use sluice_engine::store::embedded::{EmbeddedConfig, EmbeddedStore};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use super::*;
 
 struct Page {
+    _folder: tempfile::TempDir,
     address: std::net::SocketAddr,
     ready: Arc<AtomicBool>,
     stop: CancellationToken,
 }
 
+fn ledger() -> (Arc<dyn Store>, tempfile::TempDir) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let config = EmbeddedConfig { synced: false, ..EmbeddedConfig::new(folder.path().join("ledger")) };
+    (EmbeddedStore::open(config, Clock::system()).expect("a ledger"), folder)
+}
+
 async fn start(metrics: PrometheusHandle) -> Page {
     let ready = Arc::new(AtomicBool::new(false));
+    let (ledger, folder) = ledger();
     let asked = Arc::clone(&ready);
     let page = OpsPage {
         metrics,
@@ -24,6 +34,7 @@ async fn start(metrics: PrometheusHandle) -> Page {
         readiness: Arc::new(move || {
             if asked.load(Ordering::Relaxed) { Vec::new() } else { vec!["the ledger is being opened".to_owned()] }
         }),
+        ledger,
     };
     let limits = ListenerLimits {
         connections_max: 8,
@@ -34,7 +45,7 @@ async fn start(metrics: PrometheusHandle) -> Page {
     let address = listener.local_addr().expect("it is bound");
     let stop = CancellationToken::new();
     tokio::spawn(serve(listener, page, limits, stop.clone()));
-    Page { address, ready, stop }
+    Page { _folder: folder, address, ready, stop }
 }
 
 impl Page {
@@ -86,6 +97,7 @@ async fn a_gauge_that_is_set_for_the_page_is_of_this_scrape() {
         metrics: recorder.handle(),
         append: vec![Arc::new(move |_: &mut String| gauge.set(5.0))],
         readiness: Arc::new(Vec::new),
+        ledger: ledger().0,
     };
     let answer = Arc::new(page).metrics().await.into_body().collect().await.expect("it is whole").to_bytes();
     assert!(String::from_utf8_lossy(&answer).contains("sluice_read_at_the_scrape 5\n"), "{answer:?}");
@@ -104,7 +116,11 @@ async fn live_always_and_ready_when_nothing_hinders() {
 #[tokio::test]
 async fn nothing_else_is_here() {
     let page = start(builder().expect("the settings are right").build_recorder().handle()).await;
-    assert!(page.ask("GET", "/").await.starts_with("HTTP/1.1 404"));
+    for path in ["/", "/campaigns", "/campaigns/", "/campaigns/one", "/campaigns/1/2", "/lines/-1", "/lines/4294967296"]
+    {
+        let answer = page.ask("GET", path).await;
+        assert!(answer.starts_with("HTTP/1.1 404") && answer.contains("/campaigns/NUMBER"), "{path}: {answer}");
+    }
     assert!(page.ask("POST", "/metrics").await.starts_with("HTTP/1.1 405"));
     assert!(page.ask("HEAD", "/livez").await.starts_with("HTTP/1.1 200"));
 }

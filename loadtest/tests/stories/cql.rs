@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use sluice_loadtest::harness::client::CampaignPlan;
-use sluice_loadtest::harness::config::Lines;
+use sluice_loadtest::harness::config::{Lines, TENANT};
 use sluice_loadtest::harness::cql::CqlServer;
 use sluice_loadtest::harness::process::binary;
 use sluice_loadtest::harness::world::{World, WorldPlan};
 
-use crate::{QUICK, launch, one_campaign, prompt, sim, until_accepted};
+use crate::{QUICK, launch, named, one_campaign, prompt, sim, until_accepted};
 
 /// The cluster stands still for longer than the lease: nothing leaves that is not written down, and everything goes on by itself. Then
 /// kill -9 of the server: the next one takes the keyspace after the lease, finds what was in flight, and finishes.
@@ -33,6 +33,9 @@ async fn a_frozen_cluster_and_a_killed_server_lose_nothing() {
     let campaign = CampaignPlan::new("cluster", "wa", "hello");
     launch(&customer, &campaign, 1, 3_000).await;
     until_accepted(&world, 500).await;
+    assert_eq!(named(&world, "/campaigns/1").await, (200, format!("tenant {TENANT}\nid cluster\n")));
+    assert_eq!(named(&world, "/lines/1").await, (200, format!("tenant {TENANT}\nid wa-0\n")));
+    assert_eq!(named(&world, "/lines/9").await.0, 404);
     match cql.freeze() {
         Some(frozen) => {
             tokio::time::sleep(Duration::from_secs(2)).await;

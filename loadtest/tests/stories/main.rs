@@ -29,6 +29,7 @@ use sluice_loadtest::harness::process::FileLimit;
 use sluice_loadtest::harness::world::{World, WorldPlan};
 use sluice_loadtest::sim::SimHandle;
 use sluice_loadtest::sim::plan::Plan;
+use sluice_loadtest::wire::client::once;
 use sluice_loadtest::witness::fetch::Wanted;
 use sluice_loadtest::witness::report::Report;
 use sluice_proto::v1::MessageStatus;
@@ -43,6 +44,13 @@ pub(crate) const QUICK: &str = "[retry]\nbackoff_ms_min = 100\nbackoff_ms_max = 
 /// A plan whose statuses come soon.
 pub(crate) fn prompt() -> Plan {
     Plan::prompt()
+}
+
+/// What the server says of a campaign or line that metrics and logs call by a number, at `/campaigns/NUMBER` or `/lines/NUMBER`.
+pub(crate) async fn named(world: &World, path: &str) -> (u16, String) {
+    let url = format!("http://{}{path}", world.server().expect("it runs").addresses.ops);
+    let (status, body) = once("GET", &url, b"", PATIENCE).await.expect("answered");
+    (status, String::from_utf8_lossy(&body).into_owned())
 }
 
 /// A world with one Meta line and one SMS line of this ceiling, furnished.

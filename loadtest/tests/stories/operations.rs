@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use sluice_loadtest::harness::client::CampaignPlan;
+use sluice_loadtest::harness::config::TENANT;
 use sluice_loadtest::witness::records::Shown;
 use sluice_proto::v1;
 
-use crate::{launch, one_campaign, prompt, sim, until_accepted, world};
+use crate::{launch, named, one_campaign, prompt, sim, until_accepted, world};
 
 /// After a pause nothing leaves but what was in flight, also when killed right after. (How soon it answers is a figure:
 /// `loadtest run pause`.)
@@ -44,6 +45,9 @@ async fn a_cancel_under_load_adds_up() {
     let campaign = CampaignPlan::new("cancel", "wa", "hello");
     launch(&customer, &campaign, 1, 20_000).await;
     until_accepted(&world, 700).await;
+    assert_eq!(named(&world, "/campaigns/1").await, (200, format!("tenant {TENANT}\nid cancel\n")));
+    assert_eq!(named(&world, "/lines/2").await, (200, format!("tenant {TENANT}\nid sms-0\n")));
+    assert_eq!(named(&world, "/campaigns/9").await.0, 404);
     let request = v1::CancelCampaignRequest { campaign_id: "cancel".to_owned(), etag: String::new() };
     let in_flight = customer.campaigns().cancel_campaign(request).await.expect("cancelled").into_inner().in_flight;
     let at_answer = sim(&world).accepted();
