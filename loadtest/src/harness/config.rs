@@ -213,3 +213,37 @@ auth_token_file = "twilio.token"
     std::fs::write(&path, text)?;
     Ok(path)
 }
+
+/// Two texts of configuration in one: of a key that both have, the second's.
+///
+/// # Errors
+/// When one is no TOML.
+pub fn joined(first: &str, second: &str) -> anyhow::Result<String> {
+    fn lay_over(under: &mut toml::Table, over: toml::Table) {
+        for (key, value) in over {
+            match (under.get_mut(&key), value) {
+                (Some(toml::Value::Table(under)), toml::Value::Table(over)) => lay_over(under, over),
+                (_, value) => drop(under.insert(key, value)),
+            }
+        }
+    }
+    let mut all: toml::Table = first.parse()?;
+    lay_over(&mut all, second.parse()?);
+    Ok(toml::to_string(&all)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sections_are_joined_key_by_key() {
+        let first = "[store]\nkind = \"scylla\"\n[store.scylla]\nkeyspace = \"a\"\nreplication = 1\n";
+        let joined = joined(first, "[store.scylla]\nreplication = 3\n[log]\nformat = \"json\"\n").expect("joins");
+        let table: toml::Table = joined.parse().expect("reads");
+        assert_eq!(table["store"]["kind"].as_str(), Some("scylla"));
+        assert_eq!(table["store"]["scylla"]["keyspace"].as_str(), Some("a"));
+        assert_eq!(table["store"]["scylla"]["replication"].as_integer(), Some(3));
+        assert_eq!(table["log"]["format"].as_str(), Some("json"));
+    }
+}

@@ -101,6 +101,12 @@ impl CqlServer {
         self.ask("state").await
     }
 
+    /// Its process, when this machine has one that is not another's: where its CPU time can be read.
+    #[must_use]
+    pub fn pid(&self) -> Option<i32> {
+        (self.group > 0).then_some(self.group)
+    }
+
     /// `host:port` of its nodes.
     #[must_use]
     pub fn nodes(&self) -> &[String] {

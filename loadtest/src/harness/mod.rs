@@ -6,6 +6,7 @@
 //! cql      a real CQL server for the ledger
 //! people   generated recipients and CSV files of them
 //! client   a customer: lines, templates, campaigns, imports, waiting
+//! simulator the simulated providers, in this process or one of their own
 //! world    all of it together in a directory of its own
 //! balancer what stands before several servers where providers call
 //! cluster  several servers on one ledger
@@ -23,6 +24,7 @@ pub mod cql;
 pub mod link;
 pub mod people;
 pub mod process;
+pub mod simulator;
 pub mod wall;
 pub mod world;
 

@@ -5,6 +5,15 @@
 
 use std::collections::BTreeMap;
 
+/// What a store has written.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct Written {
+    /// Entries.
+    pub entries: f64,
+    /// Commits.
+    pub commits: f64,
+}
+
 /// Series summed over their labels, by metric name.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Page(pub BTreeMap<String, f64>);
@@ -40,6 +49,13 @@ impl Page {
             .iter()
             .filter(move |(name, _)| depth(name) && !counter(name))
             .map(|(name, value)| (name.as_str(), *value))
+    }
+
+    /// Entries that the store has written so far, and in how many commits (rows and batches, on a CQL server).
+    #[must_use]
+    pub fn written(&self) -> Option<Written> {
+        let value = |end: &str| self.value(&format!("sluice_store_group_entries_{end}"));
+        Some(Written { entries: value("sum")?, commits: value("count")? })
     }
 
     /// How often the store has synced so far: a counter of syncs, else of commits. `None` when the server counts neither.
@@ -79,5 +95,8 @@ mod tests {
         let more = format!("{TEXT}sluice_store_syncs_total 11\n");
         assert_eq!(Page::of(&more).syncs(), Some(11.0));
         assert_eq!(Page::of("").syncs(), None);
+        let text = "sluice_store_group_entries_sum 70\nsluice_store_group_entries_count 2\n";
+        assert_eq!(Page::of(text).written(), Some(Written { entries: 70.0, commits: 2.0 }));
+        assert_eq!(Page::of("sluice_store_group_entries_sum 70\n").written(), None);
     }
 }

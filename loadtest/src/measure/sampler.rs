@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-use super::exposition::Page;
+use super::exposition::{Page, Written};
 use super::histogram::{Latencies, Snapshot};
 use super::process::{Machine, Reader, Usage};
 use super::series::AllSeries;
@@ -27,7 +27,9 @@ pub struct Watched {
     pub metrics: String,
     /// The simulator's process, when it is one of its own.
     pub simulator: Option<i32>,
-    /// Its control API.
+    /// The CQL server's process, when the ledger is on one of this machine.
+    pub ledger: Option<i32>,
+    /// The simulator's control API.
     pub control: String,
     /// Time between two readings.
     pub beat: Duration,
@@ -59,10 +61,14 @@ pub struct Totals {
     pub server: Usage,
     /// Of the simulator.
     pub simulator: Usage,
+    /// Of the CQL server, when there is one.
+    pub ledger: Option<Usage>,
     /// Of this process.
     pub harness: Usage,
     /// Syncs (or commits) that the server counted.
     pub syncs: Option<f64>,
+    /// What it wrote to its store.
+    pub written: Option<Written>,
     /// Idle and stolen share of the machine.
     pub machine: Option<(f64, f64)>,
     /// Wall time, seconds.
@@ -170,6 +176,27 @@ impl Tracked {
     }
 }
 
+/// A counter over its readings.
+#[derive(Default)]
+struct Grown {
+    last: Option<f64>,
+    sum: f64,
+}
+
+impl Grown {
+    /// By how much it has grown since the last reading. A server that was started anew counts from nothing.
+    fn by(&mut self, now: f64) -> f64 {
+        let grown = self.last.replace(now).map_or(0.0, |then| if now >= then { now - then } else { now });
+        self.sum += grown;
+        grown
+    }
+
+    /// In all; `None`: it was never read.
+    fn sum(&self) -> Option<f64> {
+        self.last.map(|_| self.sum)
+    }
+}
+
 async fn sample(watched: Watched, stop: CancellationToken, mut show: impl FnMut(&Glance) + Send) -> Sampled {
     let begin = Instant::now();
     let mut beat = tokio::time::interval(watched.beat);
@@ -177,13 +204,14 @@ async fn sample(watched: Watched, stop: CancellationToken, mut show: impl FnMut(
     beat.tick().await;
     let mut server = Tracked::new(Some(watched.server.load(Ordering::Relaxed)));
     let mut simulator = Tracked::new(watched.simulator);
+    let mut ledger = watched.ledger.map(|pid| Tracked::new(Some(pid)));
     let mut harness = Tracked::new(Some(std::process::id().cast_signed()));
     let first_machine = Machine::read();
     let mut machine = first_machine;
     let lag = Latencies::default();
     let mut all = Sampled::default();
     let mut before: Option<Sample> = None;
-    let mut syncs: (Option<f64>, f64) = (None, 0.0);
+    let (mut syncs, mut entries, mut commits) = (Grown::default(), Grown::default(), Grown::default());
     let mut last = begin;
     loop {
         let due = last + watched.beat;
@@ -222,6 +250,11 @@ async fn sample(watched: Watched, stop: CancellationToken, mut show: impl FnMut(
             put(&mut all, "memory.simulator", "MiB", change.now.rss_kib as f64 / 1024.0);
             all.simulator_busy.push((change.busiest, idle));
         }
+        if let Some(change) = ledger.as_mut().and_then(|ledger| ledger.read(over_s)) {
+            put(&mut all, "cpu.CQL server", "% of a core", (change.user + change.system) * 100.0);
+            put(&mut all, "memory.CQL server", "MiB", change.now.rss_kib as f64 / 1024.0);
+            put(&mut all, "disk.CQL server", "MiB/s", change.written / 1024.0 / 1024.0);
+        }
         if let Some(change) = harness.read(over_s) {
             put(&mut all, "cpu.harness", "% of a core", (change.user + change.system) * 100.0);
             all.harness_busy.push((change.busiest, idle));
@@ -233,10 +266,11 @@ async fn sample(watched: Watched, stop: CancellationToken, mut show: impl FnMut(
                 put(&mut all, &format!("depth.{}", name.trim_start_matches("sluice_")), "", value);
             }
             if let Some(now) = page.syncs() {
-                // A server that was started anew counts from nothing.
-                let grown = syncs.0.map_or(0.0, |then| if now >= then { now - then } else { now });
-                syncs = (Some(now), syncs.1 + grown);
-                put(&mut all, "syncs.server", "1/s", grown / over_s.max(1e-3));
+                put(&mut all, "syncs.server", "1/s", syncs.by(now) / over_s.max(1e-3));
+            }
+            if let Some(now) = page.written() {
+                entries.by(now.entries);
+                commits.by(now.commits);
             }
         }
         let read = control_json::<Sample>("GET", &format!("{}/sample", watched.control), READ).await;
@@ -268,8 +302,10 @@ async fn sample(watched: Watched, stop: CancellationToken, mut show: impl FnMut(
     all.totals = Totals {
         server: server.sum,
         simulator: simulator.sum,
+        ledger: ledger.map(|ledger| ledger.sum),
         harness: harness.sum,
-        syncs: syncs.0.map(|_| syncs.1),
+        syncs: syncs.sum(),
+        written: entries.sum().zip(commits.sum()).map(|(entries, commits)| Written { entries, commits }),
         machine: machine.shares_since(&first_machine),
         wall_s: begin.elapsed().as_secs_f64(),
     };

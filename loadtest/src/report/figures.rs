@@ -78,6 +78,7 @@ pub const ALL: &[Kind] = &[
     less("cpu.user", "µs", "in user mode, per message"),
     less("cpu.system", "µs", "in the kernel, per message"),
     less("cpu.percent", "% of a core", "CPU of the server over the whole load"),
+    less("cpu.ledger", "µs", "CPU of the CQL server per message"),
     plain("cpu.simulator", "µs", "CPU of the simulator per message"),
     plain("cpu.harness", "% of a core", "CPU of this program over the whole load"),
     less("memory.peak", "MiB", "peak resident memory of the server"),
@@ -85,6 +86,8 @@ pub const ALL: &[Kind] = &[
     less("disk.message", "bytes", "written to disk per message"),
     less("syncs.message", "syncs", "syncs (or commits) of the store per message"),
     less("ledger.message", "bytes", "size of the data directory per recipient"),
+    less("rows.message", "rows", "written to the CQL server per message, a segment's counts among them"),
+    more("rows.batch", "rows", "in a batch to the CQL server, mean"),
     less("switches.message", "switches", "context switches of the server per message"),
     plain("machine.idle", "%", "idle time of the machine"),
     plain("machine.stolen", "%", "time that the machine was lent to others"),
@@ -114,6 +117,7 @@ pub const ALL: &[Kind] = &[
     // Correctness beside the check.
     less("messages.unconfirmed", "messages", "at most once, no echo came"),
     less("messages.doubled", "messages", "accepted twice under at least once, each after a doubt"),
+    less("recount.longest", "s", "longest recount of a campaign"),
     plain("took", "s", "from the first start to the end of everything"),
 ];
 

@@ -106,6 +106,7 @@ fn said(counts: &Counts) -> Said {
     Said {
         tally: counts.clone(),
         recount: counts.clone(),
+        recount_s: 0.0,
         failures: Some(BTreeMap::new()),
         listed: Some(counts.clone()),
         watched: Some((counts.clone(), BTreeMap::new())),

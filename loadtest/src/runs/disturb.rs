@@ -62,6 +62,7 @@ async fn one(stage: &Stage, place: usize, it: &Disturbance) -> anyhow::Result<()
         Kind::Restart => down(stage, it.for_ms.map_or(Duration::ZERO, |_| lasts), false).await,
         Kind::Stop => frozen(stage, lasts).await,
         Kind::StoreFull => full(stage, lasts).await,
+        Kind::StoreStop => store_frozen(stage, lasts).await,
         Kind::Outage => faulty(stage, place, outage(it.how.unwrap_or_default(), share), lasts).await,
         Kind::RateLimit => faulty(stage, place, Rule::new(Fault::RateLimit).share(share), lasts).await,
         Kind::Slow => {
@@ -132,6 +133,18 @@ async fn running(stage: &Stage) -> anyhow::Result<bool> {
         c.state() == CampaignState::Running && remaining > 0
     };
     Ok(campaigns.iter().any(sends))
+}
+
+/// Freezes the CQL server.
+async fn store_frozen(stage: &Stage, lasts: Duration) -> anyhow::Result<()> {
+    let frozen = {
+        let world = stage.world.lock().await;
+        let cql = world.cql().context("the ledger is on no CQL server")?;
+        cql.freeze().context("the CQL server is another's: SLUICE_CQL_NODES names it")?
+    };
+    tokio::time::sleep(lasts).await;
+    drop(frozen);
+    Ok(())
 }
 
 async fn frozen(stage: &Stage, lasts: Duration) -> anyhow::Result<()> {

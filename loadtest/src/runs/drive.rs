@@ -15,6 +15,7 @@ use super::evidence::{Ear, Remains, figures};
 use super::pairs;
 use super::stage::{Stage, now_ns};
 use crate::harness::config::{FLOOR_LINE, Lines};
+use crate::harness::cql::CqlServer;
 use crate::measure::histogram::Snapshot;
 use crate::measure::limit::{Bounds, Flooded, Witnesses, objections};
 use crate::measure::sampler::{Glance, Sampled, Sampler, Watched};
@@ -116,14 +117,19 @@ pub async fn run(scenario: Scenario, progress: Arc<dyn Progress>) -> anyhow::Res
 async fn load(stage: &Arc<Stage>, progress: Arc<dyn Progress>) -> anyhow::Result<Loaded> {
     // Latencies of what came before (nothing should) do not count.
     let _: LatencyReport = control_json("GET", &format!("{}/latencies?anew=1", stage.control), CALL).await?;
-    let (metrics, simulator) = {
+    let (metrics, simulator, ledger) = {
         let world = stage.world.lock().await;
-        (format!("http://{}/metrics", world.server()?.addresses.ops), world.sim.pid())
+        (
+            format!("http://{}/metrics", world.server()?.addresses.ops),
+            world.sim.pid(),
+            world.cql().and_then(CqlServer::pid),
+        )
     };
     let watched = Watched {
         server: Arc::clone(&stage.pid),
         metrics,
         simulator,
+        ledger,
         control: stage.control.clone(),
         beat: Duration::from_millis(stage.scenario.witness.sample_ms),
     };
@@ -197,7 +203,7 @@ async fn judged(stage: &Stage, loaded: &Loaded, imported: Imported, pairs: Vec<P
             stage.failed(format!("{} ended as {:?}", campaign.campaign_id, campaign.state()));
         }
     }
-    let data_bytes = size_of(&world.folder().join("data"));
+    let data_bytes = world.cql().is_none().then(|| size_of(&world.folder().join("data")));
     drop(world);
     for words in ear.above_lowered() {
         stage.failed(words);

@@ -135,8 +135,8 @@ pub struct Remains<'a> {
     pub cycle_s: f64,
     /// From the first start to the end of everything, s.
     pub took_s: f64,
-    /// Size of the data directory, bytes.
-    pub data_bytes: u64,
+    /// Size of the data directory, bytes; `None`: the ledger is not there.
+    pub data_bytes: Option<u64>,
     /// The probe's line.
     pub probe_line: Option<&'a str>,
 }
@@ -234,6 +234,7 @@ fn through(remains: &Remains<'_>, all: &mut Figures) {
     }
     all.put("took", remains.took_s);
     let campaigns = &remains.check.campaigns;
+    all.maybe("recount.longest", campaigns.iter().map(|c| c.recount_s).reduce(f64::max));
     all.put("messages.unconfirmed", campaigns.iter().map(|c| c.tally.of(Shown::Unconfirmed)).sum::<u64>() as f64);
     let again = campaigns.iter().filter(|c| c.policy == Policy::AtLeastOnce);
     all.put("messages.doubled", again.map(|c| c.ledger.doubled).sum::<u64>() as f64);
@@ -270,6 +271,11 @@ fn costs(remains: &Remains<'_>, all: &mut Figures) {
         all.put("cpu.user", micros(server.user_ns));
         all.put("cpu.system", micros(server.system_ns));
         all.put("cpu.simulator", micros(totals.simulator.user_ns + totals.simulator.system_ns));
+        all.maybe("cpu.ledger", totals.ledger.map(|ledger| micros(ledger.user_ns + ledger.system_ns)));
+        if let Some(written) = totals.written.filter(|_| remains.data_bytes.is_none()) {
+            all.put("rows.message", written.entries / messages);
+            all.put("rows.batch", written.entries / written.commits);
+        }
         all.put("disk.message", server.written_bytes as f64 / messages);
         all.maybe("syncs.message", totals.syncs.map(|syncs| syncs / messages));
         all.put("switches.message", server.switches as f64 / messages);
@@ -282,7 +288,7 @@ fn costs(remains: &Remains<'_>, all: &mut Figures) {
     all.put("memory.peak", server.rss_peak_kib as f64 / 1024.0);
     let recipients: u64 = remains.check.campaigns.iter().map(|campaign| campaign.tally.total).sum();
     if recipients > 0 {
-        all.put("ledger.message", remains.data_bytes as f64 / recipients as f64);
+        all.maybe("ledger.message", remains.data_bytes.map(|bytes| bytes as f64 / recipients as f64));
     }
     if let Some((idle, stolen)) = totals.machine {
         all.put("machine.idle", idle * 100.0);

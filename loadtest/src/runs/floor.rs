@@ -26,7 +26,7 @@ use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use crate::harness::config::{FLOOR_LINE, META_SECRET, META_TOKEN, TEMPLATE};
 use crate::harness::people;
 use crate::harness::process::cpu_ns;
-use crate::harness::world::beside;
+use crate::harness::simulator::beside;
 
 /// The block of the floor's recipients, apart from those of the run.
 const BLOCK: u32 = 2;

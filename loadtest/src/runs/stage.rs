@@ -14,7 +14,7 @@ use crate::harness::{Customer, World};
 use crate::measure::own_rate::Change;
 use crate::report::data::Mark;
 use crate::scenario::Scenario;
-use crate::scenario::file::Kind;
+use crate::scenario::file::{Kind, StoreKind};
 use crate::scenario::load::{self, Job, PROBE_POOL};
 use crate::sim::faults::{Kind as Fault, Rule};
 use crate::wire::client::once;
@@ -139,6 +139,7 @@ impl Stage {
             plan: scenario.statuses.clone(),
             seed: scenario.top.seed,
             extra: toml::to_string(&scenario.server.config)?,
+            on_cql: scenario.server.store == StoreKind::Scylla,
             apart: true,
             webhook_connections: scenario.witness.webhook_connections,
             limits: if full { FileLimit::AnError } else { FileLimit::Deadly },

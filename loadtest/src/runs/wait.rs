@@ -6,7 +6,7 @@ use anyhow::bail;
 use serde::Deserialize;
 use tokio::time::Instant;
 
-use crate::harness::world::Simulator;
+use crate::harness::simulator::Simulator;
 use crate::witness::fetch::control_json;
 
 /// Longest time for one call of the control API.

@@ -283,15 +283,26 @@ fn bounds(scenario: &Scenario, problems: &mut Problems) {
 
 fn server(scenario: &Scenario, problems: &mut Problems) {
     let server = &scenario.server;
-    if server.store != StoreKind::Embedded {
-        problems.hinted("server.store", "only \"embedded\" can be started by the harness so far", "leave the key out");
-    }
     if server.nodes != 1 {
-        problems.hinted(
-            "server.nodes",
-            format!("{} nodes: only 1 with the embedded store", server.nodes),
-            "leave the key out",
-        );
+        let words = format!("{} nodes: a scenario has one", server.nodes);
+        problems.hinted("server.nodes", words, "`loadtest nodes` and `loadtest nodes-figures` run several");
+    }
+    let on_cql = server.store == StoreKind::Scylla;
+    for (n, disturbance) in scenario.disturbances.iter().enumerate() {
+        let key = format!("disturbances[{n}].kind");
+        if on_cql && disturbance.kind == Kind::StoreFull {
+            problems.hinted(
+                key,
+                "no file of the server is its store",
+                "take store_stop, or server.store = \"embedded\"",
+            );
+        } else if !on_cql && disturbance.kind == Kind::StoreStop {
+            problems.hinted(
+                key,
+                "the embedded store has no server",
+                "take stop or store_full, or server.store = \"scylla\"",
+            );
+        }
     }
     for (key, value) in &server.config {
         let path = format!("server.config.{key}");
@@ -346,7 +357,7 @@ fn check_disturbance(scenario: &Scenario, n: usize, it: &Disturbance, problems: 
     // What a kind needs, then what it may have besides.
     let (needs, may): (&[&str], &[&str]) = match it.kind {
         Kind::Kill | Kind::Restart => (&[], &["for_ms"]),
-        Kind::Stop | Kind::StoreFull => (&["for_ms"], &[]),
+        Kind::Stop | Kind::StoreFull | Kind::StoreStop => (&["for_ms"], &[]),
         Kind::Outage => (&["for_ms"], &["share", "how"]),
         Kind::RateLimit => (&["for_ms"], &["share"]),
         Kind::Slow => (&["for_ms", "ms"], &["share"]),

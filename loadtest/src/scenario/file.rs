@@ -66,7 +66,7 @@ pub enum StoreKind {
     /// The embedded one.
     #[default]
     Embedded,
-    /// ScyllaDB or what speaks its protocol.
+    /// ScyllaDB or what speaks its protocol: the CQL server of `.ci/cql`.
     Scylla,
 }
 
@@ -317,6 +317,8 @@ pub enum Kind {
     Slow,
     /// No file of the server may grow.
     StoreFull,
+    /// The CQL server stands still (SIGSTOP, SIGCONT).
+    StoreStop,
     /// Lines get another ceiling.
     Ceiling,
     /// Campaigns get another rate.

@@ -135,6 +135,7 @@ pub fn words(it: &Disturbance) -> String {
         Kind::RateLimit => format!("429 storm{share}"),
         Kind::Slow => format!("slow provider{share}"),
         Kind::StoreFull => "store full".to_owned(),
+        Kind::StoreStop => "store stopped".to_owned(),
         Kind::Ceiling => format!("ceiling {}", it.to.unwrap_or(0)),
         Kind::Rate => format!("rate {}", it.to.unwrap_or(0)),
         Kind::Pause => "pause".to_owned(),

@@ -67,6 +67,9 @@ fn everything_wrong_is_said_at_once() {
         [[disturbances]]
         kind = \"pause\"
         campaign = \"nobody\"
+        [[disturbances]]
+        kind = \"store_full\"
+        for_ms = 5
         [statuses]
         redd = 1.0
         [pass]
@@ -78,7 +81,7 @@ fn everything_wrong_is_said_at_once() {
     let found = problems(text);
     for words in [
         "sead: no such key (did you mean seed?)",
-        "server.store: only \"embedded\"",
+        "disturbances[2].kind: no file of the server is its store",
         "server.nodes: 3 nodes",
         "lines[0].ceiling: must be 1 to 1000000",
         "campaigns[0].recipients: exactly one of",
@@ -98,6 +101,9 @@ fn everything_wrong_is_said_at_once() {
     assert!(problems("about = ").contains("line 1"));
     assert!(problems("about = \"a\"\n[[lines]]\n").contains("campaigns: is missing"));
     assert!(problems(&format!("{GOOD}[server.config.listen]\ngrpc = \"x\"\n")).contains("written by the harness"));
+    let stopped = "[[disturbances]]\nkind = \"store_stop\"\nfor_ms = 5\n";
+    assert!(problems(&format!("{GOOD}{stopped}")).contains("disturbances[0].kind: the embedded store has no server"));
+    assert_eq!(problems(&format!("{GOOD}{stopped}[server]\nstore = \"scylla\"\n")), "");
     assert_eq!(problems(GOOD), "");
 }
 

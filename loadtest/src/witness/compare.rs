@@ -259,6 +259,7 @@ impl Comparison {
             policy: fold.policy,
             tally: said.tally,
             recount: said.recount,
+            recount_s: said.recount_s,
             messages: fold.messages,
             ledger: fold.ledger,
             traceless: fold.traceless,

@@ -107,6 +107,7 @@ fn said(messages: &[Exported]) -> Said {
     Said {
         tally: counts.clone(),
         recount: counts.clone(),
+        recount_s: 0.0,
         failures: Some(failures.clone()),
         listed: Some(counts.clone()),
         audience: Some(counts.total),

@@ -9,6 +9,7 @@ use sluice_proto::v1;
 use sluice_proto::v1::campaign_service_client::CampaignServiceClient;
 use sluice_proto::v1::message_service_client::MessageServiceClient;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::time::Instant;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 
@@ -317,9 +318,10 @@ async fn compare_campaign(
         }
     }
     let mut campaigns = CampaignServiceClient::new(channel.clone());
-    let request = v1::RecountCampaignRequest { campaign_id: id.clone() };
+    let (request, began) = (v1::RecountCampaignRequest { campaign_id: id.clone() }, Instant::now());
     let recount = campaigns.recount_campaign(request).await.with_context(|| format!("recount of {id}"))?;
     let recount = recount.into_inner().recount.with_context(|| format!("recount of {id} is empty"))?;
+    let recount_s = began.elapsed().as_secs_f64();
     // Read after the export: what may have moved between both shows as a drift, so a check wants a quiet server.
     let request = v1::GetCampaignRequest { campaign_id: id.clone() };
     let now = campaigns.get_campaign(request).await?.into_inner().campaign.unwrap_or_default();
@@ -333,6 +335,7 @@ async fn compare_campaign(
     let said = Said {
         tally: tally(&now),
         recount: counts(&recount.after.unwrap_or_default()),
+        recount_s,
         failures: now.stats.as_ref().map(|stats| failures(&stats.failures)),
         // What is not in the list at all has no counts there.
         listed: Some(listed.map(tally).unwrap_or_default()),

@@ -29,6 +29,8 @@ pub struct CampaignReport {
     pub tally: Counts,
     /// As the server's recount says.
     pub recount: Counts,
+    /// How long that took, s.
+    pub recount_s: f64,
     /// As the exported messages say.
     pub messages: Counts,
     /// As the simulator's ledger says: what must be shown.
@@ -67,6 +69,8 @@ pub struct Said {
     pub tally: Counts,
     /// Its recount.
     pub recount: Counts,
+    /// How long that took, s.
+    pub recount_s: f64,
     /// Its failures by code; the code `other` sums up what the server does not list.
     pub failures: Option<BTreeMap<String, u64>>,
     /// Its tally in the list of campaigns.
