@@ -150,7 +150,7 @@ impl Keeper {
         let (snapshot, now) = (self.table.snapshot(), self.now());
         let (epoch, _) = self.ownership().term();
         let me = self.me(epoch);
-        let free: BTreeSet<&PoolRef> = snapshot.pools.keys().filter(|p| snapshot.owner_of(p).is_none()).collect();
+        let free: BTreeSet<&PoolRef> = snapshot.pools.keys().filter(|p| snapshot.is_free(p)).collect();
         state.lying.retain(|pool, _| free.contains(pool));
         for pool in free {
             state.lying.entry(pool.clone()).or_insert(now);
@@ -268,7 +268,7 @@ impl Keeper {
         self.finish_loading(state).await
     }
 
-    /// Follows changes of lines, and forgets pools that the ledger gave to somebody else.
+    /// Follows changes of lines, and notes what is about to come here.
     async fn follow(&self, state: &mut State) -> StoreResult<()> {
         let snapshot = self.table.snapshot();
         let (name, now) = (self.ownership().name(), self.now());

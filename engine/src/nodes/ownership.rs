@@ -118,6 +118,15 @@ impl Snapshot {
         let (name, node) = self.nodes.get_key_value(&seen.node)?;
         (node.epoch == seen.epoch && !node.left).then_some((name.as_str(), node))
     }
+
+    /// Whether nobody owns a pool, for certain: it was given away, or its owner's term is over, which only a later epoch in the owner's row
+    /// proves. An earlier one, or no row, was read before that owner came: its term may go on.
+    pub fn is_free(&self, pool: &PoolRef) -> bool {
+        let is_over = |seen: &PoolSeen| {
+            self.nodes.get(&seen.node).is_some_and(|node| (node.epoch, node.left) > (seen.epoch, false))
+        };
+        self.pools.get(pool).is_some_and(|seen| seen.given || is_over(seen))
+    }
 }
 
 /// An attempt that was in flight when its pool was given away, and whose outcome the giver still waits for.

@@ -51,7 +51,7 @@ pub fn takers(snapshot: &Snapshot, me: Me<'_>, wanted: &BTreeSet<PoolRef>) -> BT
     let mut loads: BTreeMap<&str, u64> =
         alive(snapshot).filter(|(_, node)| !node.draining).map(|(name, node)| (name.as_str(), node.load)).collect();
     let mut takers = BTreeMap::new();
-    let free = snapshot.pools.iter().filter(|(pool, _)| snapshot.owner_of(pool).is_none());
+    let free = snapshot.pools.iter().filter(|(pool, _)| snapshot.is_free(pool));
     for (pool, seen) in free {
         let to = seen.to.as_deref().filter(|to| seen.given && loads.contains_key(to));
         let least = || loads.iter().min_by_key(|(name, load)| (**load, **name)).map(|(name, _)| *name);
@@ -191,7 +191,7 @@ mod tests {
         /// Every pool that nobody owns has exactly one taker, the same for all who look, who is there and stays; no other is touched.
         #[test]
         fn what_nobody_owns_is_taken_by_one(snapshot in snapshots()) {
-            let free: BTreeSet<_> = snapshot.pools.keys().filter(|p| snapshot.owner_of(p).is_none()).cloned().collect();
+            let free: BTreeSet<_> = snapshot.pools.keys().filter(|p| snapshot.is_free(p)).cloned().collect();
             let staying: Vec<_> = snapshot.nodes.iter().filter(|(_, n)| !n.left && !n.draining).collect();
             let mut taken = Vec::new();
             for (name, node) in &snapshot.nodes {
@@ -240,6 +240,19 @@ mod tests {
             }
             prop_assert!(false, "it never rests");
         }
+    }
+
+    /// The nodes' rows were read before a node came, or came back, and took pools: for all that they say of its term it may go on.
+    #[test]
+    fn what_a_node_took_since_its_row_was_read_is_not_free() {
+        let nodes = [(name(0), node(1, false, false, 0)), (name(1), node(6, true, false, 0))].into();
+        let owners = [seen(1, 7, None), seen(2, 1, None), seen(1, 5, None), seen(1, 6, None), seen(2, 1, Some(0))];
+        let pools = owners.into_iter().enumerate().map(|(number, seen)| (pool(number), seen)).collect();
+        let snapshot = Snapshot { generation: 1, nodes, pools: Arc::new(pools) };
+        let me = Me { name: "n0", epoch: 1, draining: false };
+        let free = [2, 3, 4].map(pool);
+        assert_eq!(to_take(&snapshot, me, &BTreeSet::new(), |_| true), free);
+        assert!([0, 1].map(pool).iter().all(|pool| snapshot.owner_of(pool).is_none()), "whose they are it cannot say");
     }
 
     #[test]

@@ -238,8 +238,10 @@ impl Ownership for Pools {
     }
 
     async fn look(&self) -> StoreResult<Snapshot> {
-        let nodes = node::all(&self.cql).await?.into_iter().map(|row| (row.name.clone(), row.seen())).collect();
+        // In this order: whoever has a pool by what is read first has its row by what is read then, and a term that the row shows as over is
+        // over. The other way round a node that came in between would look like one that is gone.
         let (generation, pools) = self.refresh().await?;
+        let nodes = node::all(&self.cql).await?.into_iter().map(|row| (row.name.clone(), row.seen())).collect();
         Ok(Snapshot { generation, nodes, pools })
     }
 
