@@ -162,6 +162,9 @@ pub(super) fn state(register: Option<Register>, facts: Facts, end_version: u64) 
             Err(damaged("a message with attempts and without a register"))
         };
     };
+    // An intent that landed behind what its writer's successor wrote without it: it was never acknowledged, so never sent. The next intent of
+    // this number takes its place.
+    attempts.retain(|attempt| i32::from(attempt.number) <= number);
     let newest = attempts.pop();
     if newest.as_ref().is_none_or(|newest| i32::from(newest.number) != number) {
         return Err(damaged(format!("a message whose newest attempt should be {number}")));
@@ -219,6 +222,18 @@ pub(super) fn line_of(number: Option<i64>) -> StoreResult<LineKey> {
 mod tests {
     use super::*;
     use crate::domain::message::Event;
+
+    #[test]
+    fn an_intent_beyond_the_register_is_none() {
+        let mut state = MessageState::default();
+        let _ = state.apply(Event::Intent { attempt: 1, line: LineKey(1), at: UnixMillis(5) }, None);
+        let mut facts = Facts::new();
+        learn(None, state.newest.as_ref().unwrap(), "a/3", &mut facts).unwrap();
+        facts.insert(200, (Some(6), Some(1), Some("a/3".to_owned())));
+        assert_eq!(super::state(Some(register(&state, 0)), facts.clone(), 0).unwrap(), state);
+        facts.remove(&100);
+        assert!(super::state(Some(register(&state, 0)), facts, 0).is_err(), "the one that the register names is missing");
+    }
 
     #[test]
     fn a_row_is_the_state_and_only_news_are_written() {

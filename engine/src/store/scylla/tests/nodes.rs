@@ -355,6 +355,37 @@ async fn an_intent_that_may_have_been_sent_is_never_taken_back() {
     assert_eq!((counts.open, counts.count(Shown::InDoubt), counts.count(Shown::Pending)), (0, 2, 18), "{counts:?}");
 }
 
+/// An intent of the former owner lands behind what the new one has written about the message meanwhile: only the fact of it appears, above
+/// the newest attempt that there is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_intent_that_lost_its_register_is_none() {
+    let config = fresh_keyspace();
+    let (a, b) = (node(&config, "a", 0), node(&config, "b", 0));
+    let key = campaign_at(&a, 20).await.key;
+    let again = Event::DoubtExpired { at: at(9_000), resend_up_to: Some(3) };
+    for seq in 0..2 {
+        all_apply(&*a.store, key, vec![(seq, intent(1)), (seq, doubt(1, 9_000)), (seq, again.clone())]).await;
+    }
+    let (late, tag) = (a.store.cql.stamps.next().unwrap(), a.store.cql.stamps.tag());
+    a.sleep();
+    while !b.ownership.depose("a", &b.row("a").await).await.unwrap() {}
+    b.take().await.unwrap();
+    // The echo of the first attempt: nothing needs to be sent any more.
+    all_apply(&*b.store, key, vec![(0, report(1, Reported::Sent)), (1, report(1, Reported::Failed))]).await;
+    for seq in 0..2 {
+        let second = Facts::from([(200, (Some(5), Some(1), Some(tag.to_string())))]);
+        a.lands_late(key, late, seq, (2, 2, 2, 1, 0, None, None), second).await;
+    }
+    let counts = checked_counts(&*b.store, key).await.tally;
+    assert_eq!((counts.open, counts.count(Shown::Sent), counts.count(Shown::Failed)), (0, 1, 1), "{counts:?}");
+    assert_eq!(b.store.mend(key).await.unwrap(), 0, "it is nothing");
+    // Whoever reads the rows anew can work on them.
+    b.store.cache.forget_all();
+    all_apply(&*b.store, key, vec![(0, report(1, Reported::Read)), (5, intent(1))]).await;
+    assert_eq!(b.store.message(message(key, 0)).await.unwrap().state.newest.map(|newest| newest.number), Some(1));
+    checked_counts(&*b.store, key).await;
+}
+
 /// The server stands still while a pool is taken: nobody knows the outcome, and the ledger says it afterwards.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_decision_that_nobody_heard_of_is_found_in_the_ledger() {
