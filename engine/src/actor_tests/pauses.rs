@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::house::{House, acme};
 use super::provider::Reply;
 use super::together;
-use crate::domain::campaign::CampaignState;
+use crate::domain::campaign::{Campaign, CampaignState};
 use crate::domain::stage::Shown;
 use crate::supervisor::{move_in_time, release_line};
 
@@ -36,6 +36,28 @@ async fn what_has_not_passed_the_gate_stays() {
     house.resume(&run).await;
     house.assert_done(&run).await;
     assert_eq!(house.provider.count(), 600, "what was withdrawn had not left");
+}
+
+/// The pause, and later the resumption, stand in the ledger already, written by somebody who told nobody here: a node that lost the pool in
+/// that moment, and whose caller asks again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_stands_as_it_is_asked_for_is_in_force_when_it_is_answered() {
+    let _together = together().await;
+    let house = House::with_line(500).await;
+    let run = house.started("campaign", "line-1", 1_000).await;
+    house.provider.until(50).await;
+    let writes = async |state: CampaignState| {
+        let record = Campaign { state, ..house.record(&run).await };
+        house.store.update_campaign(record).await.unwrap();
+    };
+    writes(CampaignState::Paused).await;
+    let in_flight = usize::try_from(house.pause(&run).await).unwrap();
+    let most = house.provider.count() + in_flight;
+    house.until_quiet(&run).await;
+    assert!(house.provider.count() <= most, "{} came, at most {most} were announced", house.provider.count());
+    writes(CampaignState::Running).await;
+    house.resume(&run).await;
+    house.assert_done(&run).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -97,6 +97,7 @@ impl Control {
             let now = self.now();
             let to = next_state(seen.state, Move::Start, seen.is_scheduled(now))?;
             if to == seen.state {
+                self.told(&seen).await;
                 return self.view(seen).await;
             }
             self.check_startable(&seen, now).await?;
@@ -140,6 +141,7 @@ impl Control {
             let now = self.now();
             let to = next_state(campaign.state, Move::Resume, campaign.is_scheduled(now))?;
             if to == campaign.state {
+                self.told(&campaign).await;
                 return self.view(campaign).await;
             }
             campaign.state = to;
@@ -172,6 +174,7 @@ impl Control {
                 && to == CampaignState::Cancelled
                 && self.has_pending(campaign.key).await.or_not_found("campaign", id)?;
             if to == campaign.state && !waits {
+                self.told(&campaign).await;
                 let in_flight = self.runtime.in_flight(campaign.key);
                 return Ok(Halted { campaign: self.view(campaign).await?, in_flight });
             }
@@ -195,6 +198,15 @@ impl Control {
             }
         }
         Err(Error::Stale)
+    }
+
+    /// Tells the actors of a record that stands as it was asked for, unless they know it. Who wrote it may have lost the pool to this node in
+    /// that moment, and have told nobody who works on the campaign.
+    async fn told(&self, campaign: &Campaign) {
+        let known = self.runtime.progress(campaign.key).map(|progress| progress.borrow().version);
+        if known.is_none_or(|version| version < campaign.version) {
+            self.runtime.campaign_changed(campaign).await;
+        }
     }
 
     /// Tells the actors what is written, then lets go of the gate. A ledger that cannot be read may have taken the halt: then the gate

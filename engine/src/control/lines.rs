@@ -277,6 +277,8 @@ impl Control {
             let mut changed = stored.clone();
             change(&mut changed)?;
             if changed == stored {
+                // Who wrote it may have told nobody who works on the line: its pool went from there in that moment.
+                self.runtime.line_changed(&stored).await;
                 return Ok(self.line_view(stored));
             }
             changed.updated_at = self.now();

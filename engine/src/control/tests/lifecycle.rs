@@ -6,6 +6,7 @@ use crate::domain::campaign::CampaignState as S;
 use crate::domain::stage::Shown;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+use tokio::sync::watch;
 
 #[tokio::test]
 async fn a_start_seals_and_runs() {
@@ -17,9 +18,13 @@ async fn a_start_seals_and_runs() {
     assert_eq!(started.record.sealed.as_ref().unwrap().recipients, 3);
     assert_eq!((started.stats.remaining, started.stats.progress_percent), (3, 0.0));
     assert_eq!(bench.runtime.take_told(), [format!("changed {} running", started.record.key)]);
-    // Again: nothing happens, and it is no error.
+    // Again: nothing happens, and it is no error. Actors that do not know the record hear of it.
     let again = bench.control.start_campaign(&acme(), "spring", None).await.unwrap();
     assert_eq!(again.record, started.record);
+    assert_eq!(bench.runtime.take_told(), [format!("changed {} running", started.record.key)]);
+    let (key, version) = (started.record.key.0, started.record.version);
+    bench.runtime.progress.lock().insert(key, watch::Sender::new(Progress { version, ..Progress::default() }));
+    bench.control.start_campaign(&acme(), "spring", None).await.unwrap();
     assert_eq!(bench.runtime.take_told(), [""; 0]);
 }
 

@@ -75,7 +75,7 @@ async fn a_line_is_held_released_and_changed() {
     let update = LineUpdate { ceiling: Some(20), ..LineUpdate::default() };
     let changed = bench.control.update_line(&acme(), "line-1", None, update).await.unwrap();
     assert_eq!((changed.record.ceiling, changed.record.in_flight_max), (20, 256));
-    assert_eq!(bench.runtime.take_told(), ["line line-1"; 3]);
+    assert_eq!(bench.runtime.take_told(), ["line line-1"; 4], "also of what stood as it was asked for");
     let absurd = LineUpdate { ceiling: Some(10_001), ..LineUpdate::default() };
     assert_eq!(fields(bench.control.update_line(&acme(), "line-1", None, absurd).await), ["ceiling_per_second"]);
 }

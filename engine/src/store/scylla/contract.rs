@@ -51,7 +51,15 @@ impl ScyllaStore {
     }
 
     async fn recorded(&self, campaign: CampaignKey) -> StoreResult<Campaign> {
-        campaigns::by_key(&self.cql, campaign).await
+        campaigns::by_key(&self.cql, campaign).await.map(|campaign| self.noticed(campaign))
+    }
+
+    /// A record that was read. What is held of the campaign follows it: a former owner may have decided it just before it lost the pool.
+    fn noticed(&self, campaign: Campaign) -> Campaign {
+        if let Some(hot) = self.cache.held(campaign.key).filter(|hot| hot.is_behind(campaign.version)) {
+            hot.doubt_head();
+        }
+        campaign
     }
 }
 
@@ -119,7 +127,7 @@ impl Store for ScyllaStore {
     }
 
     async fn campaign(&self, tenant: &TenantId, id: &CampaignId) -> StoreResult<Campaign> {
-        campaigns::by_id(&self.cql, tenant, id).await
+        campaigns::by_id(&self.cql, tenant, id).await.map(|campaign| self.noticed(campaign))
     }
 
     async fn campaign_by_key(&self, key: CampaignKey) -> StoreResult<Campaign> {

@@ -157,6 +157,11 @@ impl Hot {
         *self.head.lock()
     }
 
+    /// Whether a record of this version is newer than what is held.
+    pub(super) fn is_behind(&self, version: u64) -> bool {
+        self.head().version < version
+    }
+
     /// The head may not be what is stored.
     pub(super) fn doubt_head(&self) {
         self.doubts.fetch_add(1, AcqRel);

@@ -3,14 +3,14 @@
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::super::NodeConfig;
+use super::super::{NodeConfig, campaigns};
 use super::super::row::{Facts, Register};
 use super::server::fresh_keyspace;
 use super::*;
 use crate::domain::campaign::Campaign;
 use crate::domain::ids::{CampaignKey, LineKey, PoolId, TenantId};
 use crate::domain::message::{Event, Reported};
-use crate::domain::stage::Shown;
+use crate::domain::stage::{End, Shown};
 use crate::domain::time::{Mono, UnixMillis};
 use crate::nodes::{HandOver, NodeSeen, Ownership, PoolRef, Taken, Told, Why};
 use crate::store::conformance::*;
@@ -140,7 +140,7 @@ async fn only_the_owner_writes() {
         let open = b.store.tally(key).await.unwrap().tally.open;
         assert_eq!(open, u64::from(round) + 1, "read anew");
     }
-    let ended = b.store.end_campaign(campaign, crate::domain::stage::End::Cancelled).await;
+    let ended = b.store.end_campaign(campaign, End::Cancelled).await;
     assert!(matches!(ended, Err(StoreError::Elsewhere(_))), "{ended:?}");
     assert_eq!(a.store.tally(key).await.unwrap().tally.open, 2);
 }
@@ -384,6 +384,25 @@ async fn an_intent_that_lost_its_register_is_none() {
     all_apply(&*b.store, key, vec![(0, report(1, Reported::Read)), (5, intent(1))]).await;
     assert_eq!(b.store.message(message(key, 0)).await.unwrap().state.newest.map(|newest| newest.number), Some(1));
     checked_counts(&*b.store, key).await;
+}
+
+/// What a former owner decided in the moment in which it lost the pool stands: whoever reads it counts by it, and makes no intent behind it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_decision_of_the_former_owner_is_followed_by_whoever_reads_it() {
+    let config = fresh_keyspace();
+    let (a, b) = (node(&config, "a", 0), node(&config, "b", 0));
+    let campaign = campaign_at(&a, 20).await;
+    let key = campaign.key;
+    a.sleep();
+    while !b.ownership.depose("a", &b.row("a").await).await.unwrap() {}
+    b.take().await.unwrap();
+    all_apply(&*b.store, key, vec![(0, intent(1))]).await;
+    campaigns::update(&a.store.cql, &campaign, Some(End::Cancelled)).await.unwrap();
+    assert_eq!(b.store.campaign_by_key(key).await.unwrap().end, Some(End::Cancelled));
+    let refused = b.store.commit(vec![entry(key, 1, intent(1))]).await.unwrap();
+    assert_eq!(refused.results, [EntryResult::Refused]);
+    let tally = checked_counts(&*b.store, key).await.tally;
+    assert_eq!((tally.open, tally.count(Shown::Cancelled)), (1, 19), "{tally:?}");
 }
 
 /// The server stands still while a pool is taken: nobody knows the outcome, and the ledger says it afterwards.
