@@ -135,7 +135,15 @@ impl EventRouter {
         let again = events.clone();
         match self.engine.accept(account, events).await {
             Ok(()) => Ok(Vec::new()),
-            Err(SinkError::Elsewhere) => Ok(again.into_iter().filter_map(status).collect()),
+            Err(SinkError::Elsewhere) => {
+                let (statuses, others): (Vec<_>, Vec<_>) =
+                    again.into_iter().partition(|event| matches!(event, Event::Status(_)));
+                // They stay here, and none of them is kept yet.
+                if !others.is_empty() {
+                    self.engine.accept(account, others).await?;
+                }
+                Ok(statuses.into_iter().filter_map(status).collect())
+            }
             Err(error) => Err(error),
         }
     }

@@ -151,8 +151,8 @@ async fn an_owner_that_is_none_any_more_sends_them_on() {
 async fn what_the_own_engine_has_lost_is_set_aside_with_nothing_forgotten() {
     let (house, a, _b) = two(House::hasty()).await;
     *a.engine.refuses.lock() = Some(SinkError::Elsewhere);
-    a.accept(vec![house.status("a-", "1").await, house.status("a-", "2").await]).await.unwrap();
-    assert_eq!(a.took(), set_aside(&["1", "2"]));
+    a.accept(vec![house.status("a-", "1").await, other(), house.status("a-", "2").await]).await.unwrap();
+    assert_eq!(a.took(), [applied(&["other"]), set_aside(&["1", "2"])].concat());
 }
 
 #[tokio::test]
