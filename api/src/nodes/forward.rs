@@ -15,7 +15,7 @@ use tonic_types::StatusExt as _;
 
 use super::Nodes;
 use super::peers::Unanswered;
-use super::routes::Subject;
+use super::routes::{Again, Subject};
 use crate::auth::Principal;
 use crate::grpc::status;
 use crate::metrics as names;
@@ -29,11 +29,12 @@ const MARGIN: Duration = Duration::from_millis(200);
 /// Largest answer to a call with one answer; a page of a thousand messages is far below.
 const ANSWER_BYTES_MAX: usize = 64 * 1024 * 1024;
 
-/// A call that may be sent as often as it takes.
+/// A call that may be sent as often as it takes, unless it decides ([`Again::Decides`]).
 pub(super) struct Call<'a> {
     /// As the table of routes has it.
     pub(super) path: &'static str,
     pub(super) subject: &'a Subject,
+    pub(super) again: Again,
     pub(super) caller: &'a Principal,
     /// When its caller no longer waits.
     pub(super) deadline: Instant,
@@ -52,6 +53,33 @@ pub(super) trait Carried: Send {
     /// Whether it can be carried once more.
     fn is_left(&self) -> bool {
         true
+    }
+}
+
+/// Whether an answer is the caller's, or the owner of now is to be asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Standing {
+    /// It is.
+    Stands,
+    /// If the subject has not gone from whoever gave it. What changed a record is in force where its owner knows of it, and the next owner may
+    /// have read the record before.
+    IfOwned,
+    /// The owner is another, and nothing was done.
+    Void,
+}
+
+impl Standing {
+    fn of(again: Again, answer: &Response<Body>) -> Self {
+        let may_go_on = match again {
+            Again::Reads | Again::Offsets => is_unavailable(answer),
+            Again::Settles | Again::Versioned | Again::RequestId => is_unavailable(answer) || is_good(answer),
+            Again::Decides => false,
+        };
+        match (is_elsewhere(answer), may_go_on) {
+            (true, _) => Self::Void,
+            (false, true) => Self::IfOwned,
+            (false, false) => Self::Stands,
+        }
     }
 }
 
@@ -110,16 +138,24 @@ impl Nodes {
                         Err(Unanswered::Stranger) => {
                             return no_owner("another node cannot be asked: the operator finds why in the log");
                         }
-                        Err(Unanswered::NotMine | Unanswered::Lost(_)) => None,
+                        // Once more it might decide about what came of the first decision.
+                        Err(Unanswered::Lost(_)) if call.again == Again::Decides => return undecided(),
+                        Err(Unanswered::NotMine | Unanswered::Unreached(_) | Unanswered::Lost(_)) => None,
                     }
                 }
                 Whereabouts::Nobody => None,
             };
-            if let Some(answer) = answer
-                && !(carried.is_left()
-                    && (is_elsewhere(&answer) || is_unavailable(&answer) && self.has_moved(call, &seen).await))
-            {
-                return answer;
+            if let Some(answer) = answer {
+                let standing = Standing::of(call.again, &answer);
+                let is_void = carried.is_left()
+                    && match standing {
+                        Standing::Stands => false,
+                        Standing::IfOwned => self.has_moved(call, &seen).await,
+                        Standing::Void => true,
+                    };
+                if !is_void {
+                    return answer;
+                }
             }
             if Instant::now() + pause >= until {
                 self.calls.given_up.increment(1);
@@ -178,7 +214,7 @@ impl Nodes {
             }
             Err(Unanswered::NotMine) => self.calls.not_mine.increment(1),
             Err(Unanswered::Stranger) => self.calls.stranger.increment(1),
-            Err(Unanswered::Lost(error)) => {
+            Err(Unanswered::Unreached(error) | Unanswered::Lost(error)) => {
                 self.calls.lost.increment(1);
                 tracing::info!(
                     peer = peer.name,
@@ -222,10 +258,21 @@ pub(super) fn is_unavailable(answer: &Response<Body>) -> bool {
     Status::from_header_map(answer.headers()).is_some_and(|status| status.code() == Code::Unavailable)
 }
 
+/// Whether a call that has one answer was answered with it: what fails before that has its status in the head.
+pub(super) fn is_good(answer: &Response<Body>) -> bool {
+    Status::from_header_map(answer.headers()).is_none_or(|status| status.code() == Code::Ok)
+}
+
 /// Whether it was answered that the owner is another by now, which the directory may not know yet. Nothing was changed then.
 fn is_elsewhere(answer: &Response<Body>) -> bool {
     let status = Status::from_header_map(answer.headers()).filter(|status| status.code() == Code::Unavailable);
     status.and_then(|status| status.get_details_error_info()).is_some_and(|info| info.reason == status::ELSEWHERE)
+}
+
+/// The answer to a decision of which nobody knows whether it was taken.
+fn undecided() -> Response<Body> {
+    Status::aborted("the answer was lost, the decision may be taken: look what is in doubt now, then decide on that")
+        .into_http()
 }
 
 fn no_owner(text: &'static str) -> Response<Body> {

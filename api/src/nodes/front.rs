@@ -118,6 +118,7 @@ impl Nodes {
         let call = Call {
             path,
             subject: &subject,
+            again,
             caller: &caller,
             deadline: began + told.map_or(most, |told| told.min(most)),
             all: !is_stream,

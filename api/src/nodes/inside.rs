@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
+use sluice_engine::control::Error;
 use sluice_engine::domain::ids::TenantId;
 use sluice_engine::nodes::Whereabouts;
 use sluice_engine::webhook::WebhookSink;
@@ -17,9 +18,10 @@ use tonic::body::Body;
 use tonic::codegen::http::{HeaderMap, HeaderValue, Request, Response};
 use tower::{Layer, Service};
 
+use super::forward::is_good;
 use super::peers::headers;
 use super::proof::Claim;
-use super::routes::{self, Again, Route};
+use super::routes::{self, Again, Route, Subject};
 use super::{Nodes, events, frame};
 use crate::auth::scopes::{Access, access};
 use crate::auth::{Principal, Scope};
@@ -80,7 +82,7 @@ where
         let nodes = Arc::clone(&self.nodes);
         Box::pin(async move {
             let mut response = match nodes.own(request, caller).await {
-                Ok(request) => inner.call(request).await?,
+                Ok((request, changes)) => nodes.if_kept(changes, inner.call(request).await?).await,
                 Err(refused) => refused,
             };
             response.headers_mut().insert(headers::PROOF, proof);
@@ -127,9 +129,13 @@ impl Nodes {
         }
     }
 
-    /// The request with its caller, if it is about what this node owns; else the answer.
-    async fn own(&self, request: Request<Body>, caller: Option<Principal>) -> Result<Request<Body>, Response<Body>> {
-        let Some(caller) = caller else { return Ok(request) };
+    /// The request with its caller, if it is about what this node owns, and what it changes the record of; else the answer.
+    async fn own(
+        &self,
+        request: Request<Body>,
+        caller: Option<Principal>,
+    ) -> Result<(Request<Body>, Option<(TenantId, Subject)>), Response<Body>> {
+        let Some(caller) = caller else { return Ok((request, None)) };
         let (_, Route::Owner(named, again)) = routes::route(request.uri().path()) else {
             return Err(Status::unimplemented("this call is answered where it arrives").into_http());
         };
@@ -138,15 +144,26 @@ impl Nodes {
         let peeked =
             frame::peek(body, !streamed, limits.message_bytes_max, limits.idle).await.map_err(Status::into_http)?;
         let subject = frame::message(&peeked.read).and_then(|m| named(peeked.read.slice_ref(m)).ok().flatten());
-        if let Some(subject) = subject {
-            match self.whereabouts(&caller.tenant, &subject).await {
+        if let Some(subject) = &subject {
+            match self.whereabouts(&caller.tenant, subject).await {
                 Ok(Whereabouts::Here) => {}
                 Ok(_) => return Err(not_mine()),
                 Err(error) => return Err(status::of(&error.into()).into_http()),
             }
         }
+        let changes = matches!(again, Again::Settles | Again::Versioned | Again::RequestId);
+        let changes = subject.filter(|_| changes).map(|subject| (caller.tenant.clone(), subject));
         head.extensions.insert(caller);
-        Ok(Request::from_parts(head, peeked.into_body()))
+        Ok((Request::from_parts(head, peeked.into_body()), changes))
+    }
+
+    /// The answer, if what was changed is this node's still: else its owner may not know of the change, and has to be asked.
+    async fn if_kept(&self, changed: Option<(TenantId, Subject)>, answer: Response<Body>) -> Response<Body> {
+        let Some((tenant, subject)) = changed.filter(|_| is_good(&answer)) else { return answer };
+        match self.whereabouts(&tenant, &subject).await {
+            Ok(Whereabouts::Here) => answer,
+            _ => status::of(&Error::Elsewhere(format!("{subject:?} went while it was changed"))).into_http(),
+        }
     }
 }
 

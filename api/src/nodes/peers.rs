@@ -49,6 +49,8 @@ pub(super) mod headers {
 pub(super) enum Unanswered {
     /// The node does not own what it was asked about, and did nothing.
     NotMine,
+    /// There is no way to the node: nothing was done.
+    Unreached(String),
     /// Whether anything was done is not known.
     Lost(String),
     /// The node and this one do not belong together; what to do about it was logged.
@@ -149,9 +151,10 @@ impl Peers {
         left: Option<Duration>,
     ) -> Result<Response<Body>, Unanswered> {
         let lost = |error: &dyn std::fmt::Display| Unanswered::Lost(format!("{}: {error}", peer.name));
-        let mut channel = self.channel(peer, alive).map_err(|error| lost(&error))?;
+        let unreached = |error: String| Unanswered::Unreached(format!("{}: {error}", peer.name));
+        let mut channel = self.channel(peer, alive).map_err(unreached)?;
         let caller = match caller.map(Caller::of) {
-            Some(None) => return Err(lost(&"the caller's name cannot be sent")),
+            Some(None) => return Err(unreached("the caller's name cannot be sent".to_owned())),
             Some(caller) => caller,
             None => None,
         };
@@ -182,12 +185,12 @@ impl Peers {
             request.headers_mut().insert(deadline::HEADER, deadline::header(left));
         }
         if let Err(error) = channel.ready().await {
-            return Err(lost(&self.unreached(peer, &with_causes(&error))));
+            return Err(unreached(self.unreached(peer, &with_causes(&error))));
         }
         let mut response = match channel.call(request).await {
             Ok(response) => response,
             // Connections are made when they are needed, so that this is where a wrong address shows.
-            Err(error) if is_unconnected(&error) => return Err(lost(&self.unreached(peer, &with_causes(&error)))),
+            Err(error) if is_unconnected(&error) => return Err(unreached(self.unreached(peer, &with_causes(&error)))),
             Err(error) => return Err(lost(&with_causes(&error))),
         };
         let proven = response.headers_mut().remove(headers::PROOF);

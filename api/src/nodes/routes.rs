@@ -34,7 +34,8 @@ pub(super) enum Again {
     RequestId,
     /// Chunks stand at offsets and have digests: what is stored is acknowledged and not stored again.
     Offsets,
-    /// A decision holds for what is in doubt or unconfirmed; what the first settled is listed as unresolved by the second.
+    /// A decision about what is in doubt: only while nothing was done. The second might find in doubt what the first sent again, and send it
+    /// once more, which nobody asked for. Where the answer is lost the caller hears that nobody knows.
     Decides,
 }
 

@@ -37,10 +37,10 @@ impl Nodes {
     {
         let message = request.encode_to_vec();
         let mut asked = Asked { message: &message, here };
-        let (path, Route::Owner(named, _)) = routes::route(path) else { return (asked.here)().await };
+        let (path, Route::Owner(named, again)) = routes::route(path) else { return (asked.here)().await };
         // What names nothing is answered here: the façade says so.
         let Ok(Some(subject)) = named(message.clone().into()) else { return (asked.here)().await };
-        let call = Call { path, subject: &subject, caller, deadline, all: true };
+        let call = Call { path, subject: &subject, again, caller, deadline, all: true };
         answer(self.owner_answers(&call, &mut asked).await).await
     }
 
@@ -55,7 +55,7 @@ impl Nodes {
         let asked = self.peers.ask(peer, || self.alive(), path, None, body, Some(ANSWER_WITHIN));
         match tokio::time::timeout(ANSWER_WITHIN, asked).await {
             Ok(Ok(response)) => answer(response).await.map_err(|status| status.message().to_owned()),
-            Ok(Err(Unanswered::Lost(error))) => Err(error),
+            Ok(Err(Unanswered::Unreached(error) | Unanswered::Lost(error))) => Err(error),
             Ok(Err(Unanswered::NotMine)) => Err("it is not its own".to_owned()),
             Ok(Err(Unanswered::Stranger)) => Err("it does not prove the node secret".to_owned()),
             Err(_) => Err(format!("{} does not answer", peer.name)),

@@ -68,11 +68,13 @@ impl Control {
         }
         let mut resolved = Resolved { resolved: 0, unresolved: Vec::new(), as_of: self.now() };
         let decided = self.decide_selected(&campaign, selection, decision, &mut resolved).await;
-        if again {
-            // Whatever became of the rest, and also for what an earlier call decided: nothing waits in a campaign that is over.
-            self.reopen(tenant, id).await?;
-        }
-        decided?;
+        // Whatever became of the rest, and also for what an earlier call decided: nothing waits in a campaign that is over.
+        let reopened = if again { self.reopen(tenant, id).await } else { Ok(()) };
+        match reopened.and(decided) {
+            // The campaign went away in the middle: asked again as it is, its next owner would decide about what came of the first part, too.
+            Err(Error::Elsewhere(_)) if resolved.resolved > 0 => Err(Error::Stale),
+            result => result,
+        }?;
         resolved.as_of = self.now();
         Ok(resolved)
     }

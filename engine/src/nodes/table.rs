@@ -139,7 +139,8 @@ impl Table {
 
     fn whereabouts(&self, pool: &PoolRef) -> Whereabouts {
         if let Some(held) = self.held.read().get(pool) {
-            return if held.serving { Whereabouts::Here } else { Whereabouts::Nobody };
+            // Where the lease is over, somebody else may have it: the next look says so.
+            return if held.serving && held.lease.holds() { Whereabouts::Here } else { Whereabouts::Nobody };
         }
         let snapshot = self.snapshot.load();
         match snapshot.owner_of(pool) {

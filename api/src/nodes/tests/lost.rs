@@ -2,18 +2,31 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::SeqCst;
+use std::time::Duration;
 
-use sluice_engine::domain::ids::{CampaignId, TenantId};
-use sluice_engine::nodes::Peer;
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use sluice_engine::domain::ids::{CampaignId, CampaignKey, LineId, MessageKey, PoolId, TenantId};
+use sluice_engine::domain::message::Event;
+use sluice_engine::domain::stage::Shown;
+use sluice_engine::domain::time::UnixMillis;
+use sluice_engine::nodes::{Directory, Peer, Whereabouts};
+use sluice_engine::store::{Entry, StoreResult};
 use sluice_proto::v1;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, copy};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
+use tokio::time::Instant;
+use tonic::Code;
 
-use super::house::House;
+use super::house::{House, limits, secret};
+use crate::auth::{Principal, Scope};
 use crate::grpc::tests::bench;
 use crate::nodes::peers::{Peers, Unanswered};
 use crate::nodes::proof::NodeSecret;
+use crate::nodes::{Nodes, Parts};
 
 /// A way to `to` whose first connection brings everything there and nothing back, until `cut`; the following ones are whole.
 async fn one_way_first(to: SocketAddr, cut: Arc<Notify>) -> SocketAddr {
@@ -63,6 +76,104 @@ async fn a_creation_whose_answer_is_lost_is_made_once() {
     assert!(house.store.campaign(&tenant, &CampaignId::new(&made.campaign_id).unwrap()).await.is_ok());
 }
 
+/// The owner decides, sends again, and what it sent is in doubt, before it is known that its answer is lost. Once more the decision would send
+/// it a third time.
+#[tokio::test]
+async fn a_decision_whose_answer_is_lost_is_not_taken_twice() {
+    let (house, a, b) = House::with_two().await;
+    a.sees("a-pool", "a");
+    a.furnish("a-").await;
+    a.fill("a-").await;
+    let start = v1::StartCampaignRequest { campaign_id: "a-campaign".to_owned(), ..Default::default() };
+    a.campaigns().await.start_campaign(start).await.unwrap();
+    let (tenant, id) = (TenantId::new("acme").unwrap(), CampaignId::new("a-campaign").unwrap());
+    let key = MessageKey { campaign: house.store.campaign(&tenant, &id).await.unwrap().key, seq: 0 };
+    let line = house.store.line(&tenant, &LineId::new("a-line").unwrap()).await.unwrap().key;
+    let at = UnixMillis(bench::NOW * 1_000);
+    let in_doubt = async |attempt| {
+        let events = [Event::Intent { attempt, line, at }, Event::Doubt { attempt, at, due_at: at }];
+        house.store.commit(events.map(|event| Entry { key, event }).to_vec()).await.unwrap();
+    };
+    in_doubt(1).await;
+    let cut = Arc::new(Notify::new());
+    house.enrol("a", one_way_first(a.inside, Arc::clone(&cut)).await);
+    let mut client = b.messages().await;
+    let decision = v1::ResolveMessagesRequest {
+        campaign_id: "a-campaign".to_owned(),
+        by: Some(v1::resolve_messages_request::By::Seqs(v1::MessageSeqs { seqs: vec![0] })),
+        resolution: v1::Resolution::SendAgain.into(),
+    };
+    let call = tokio::spawn(async move { client.resolve_messages(decision).await });
+    let shown = async || house.store.message(key).await.unwrap().shown;
+    while shown().await != Shown::Pending {
+        tokio::task::yield_now().await;
+    }
+    in_doubt(2).await;
+    cut.notify_one();
+    let told = call.await.unwrap().unwrap_err();
+    assert_eq!(told.code(), Code::Aborted, "{told:?}");
+    assert_eq!(shown().await, Shown::InDoubt);
+}
+
+/// Says one after the other where everything is; at the end: here.
+struct Turns(Mutex<Vec<Whereabouts>>);
+
+impl Turns {
+    fn next(&self) -> Whereabouts {
+        self.0.lock().pop().unwrap_or(Whereabouts::Here)
+    }
+}
+
+#[async_trait]
+impl Directory for Turns {
+    fn of_pool(&self, _: &TenantId, _: &PoolId) -> Whereabouts {
+        self.next()
+    }
+    async fn of_campaign(&self, _: &TenantId, _: &CampaignId) -> StoreResult<Whereabouts> {
+        Ok(self.next())
+    }
+    async fn of_campaign_key(&self, _: CampaignKey) -> StoreResult<Whereabouts> {
+        Ok(self.next())
+    }
+    async fn of_line(&self, _: &TenantId, _: &LineId) -> StoreResult<Whereabouts> {
+        Ok(self.next())
+    }
+    fn alive(&self) -> Vec<Peer> {
+        Vec::new()
+    }
+}
+
+/// The pool goes while its record is changed: whoever has it next may have read the record before, and is asked, too.
+#[tokio::test]
+async fn what_went_while_it_was_changed_is_changed_where_it_is() {
+    use Whereabouts::{Here, Nobody};
+    let caller = Principal {
+        tenant: TenantId::new("acme").unwrap(),
+        subject: "ada".into(),
+        scopes: [Scope::Send].into_iter().collect(),
+    };
+    for (turns, expected) in [(vec![], 1), (vec![Nobody, Here], 2)] {
+        let nodes = Nodes::new(Parts {
+            name: "a".to_owned(),
+            directory: Arc::new(Turns(Mutex::new(turns))),
+            secret: secret('s'),
+            tls: None,
+            limits: limits(),
+        });
+        let count = AtomicU32::new(0);
+        let asked = &count;
+        let here = || async move {
+            asked.fetch_add(1, SeqCst);
+            Ok(v1::PauseCampaignResponse::default())
+        };
+        let request = v1::PauseCampaignRequest { campaign_id: "c".to_owned(), ..Default::default() };
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let path = "/sluice.v1.CampaignService/PauseCampaign";
+        let _: v1::PauseCampaignResponse = nodes.at_owner(path, &caller, deadline, &request, here).await.unwrap();
+        assert_eq!(asked.load(SeqCst), expected);
+    }
+}
+
 /// An advertised address that nobody reaches is named, so that whoever reads the line knows where to look.
 #[tokio::test]
 async fn an_address_that_nobody_reaches_is_named() {
@@ -72,7 +183,7 @@ async fn an_address_that_nobody_reaches_is_named() {
     for address in [address.to_string(), "no-such-host.invalid:1".to_owned()] {
         let peer = Peer { name: "a".to_owned(), address: address.clone(), epoch: 1 };
         let asked = peers.ask(&peer, Vec::new, "/any", None, tonic::body::Body::empty(), None).await;
-        let Err(Unanswered::Lost(told)) = asked else { panic!("nobody is there") };
+        let Err(Unanswered::Unreached(told)) = asked else { panic!("nobody is there") };
         assert!(told.contains(&format!("a cannot be reached at {address}")), "{told}");
     }
 }
