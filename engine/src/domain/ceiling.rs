@@ -145,10 +145,11 @@ impl Window {
         }
     }
 
-    /// The ages of what left, for a clean hand-over to the next owner: (how long it still counts, cost).
-    pub fn hand_over(&mut self, now: Mono) -> Vec<(Duration, u32)> {
+    /// The ages of what left, for a clean hand-over to the next owner: (how long it still counts, cost). `None` while it is still silent: what
+    /// left before that this owner does not know itself.
+    pub fn hand_over(&mut self, now: Mono) -> Option<Vec<(Duration, u32)>> {
         self.forget(now);
-        self.left.iter().map(|l| (l.counts_until.since(now), l.cost)).collect()
+        (now >= self.not_before).then(|| self.left.iter().map(|l| (l.counts_until.since(now), l.cost)).collect())
     }
 
     /// Takes over what a former owner handed over; no silence is needed then.
@@ -308,8 +309,15 @@ mod tests {
             assert!(old.pass(ms(i), 1).is_ok());
         }
         let mut new = Window::new(3, GUARD, Mono(u64::MAX));
-        new.take_over(ms(500), &old.hand_over(ms(500)));
+        new.take_over(ms(500), &old.hand_over(ms(500)).unwrap());
         assert_eq!(new.pass(ms(500), 1), Err(ms(1_005)));
         assert!(new.pass(ms(1_005), 1).is_ok());
+    }
+
+    #[test]
+    fn who_is_silent_itself_hands_nothing_over() {
+        let mut window = Window::new(3, GUARD, Window::silence_from(ms(0), GUARD));
+        assert_eq!(window.hand_over(ms(1_004)), None, "what the owner before it sent may still count");
+        assert_eq!(window.hand_over(ms(1_005)), Some(Vec::new()));
     }
 }

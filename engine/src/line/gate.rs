@@ -146,8 +146,8 @@ impl LineShared {
         self.draining.store(true, Ordering::SeqCst);
     }
 
-    /// Shuts the gate for good and gives what left lately: (how long it still counts, cost).
-    pub(crate) fn hand_over(&self) -> Vec<(Duration, u32)> {
+    /// Shuts the gate for good and gives what left lately: (how long it still counts, cost); `None`: that is not known yet.
+    pub(crate) fn hand_over(&self) -> Option<Vec<(Duration, u32)>> {
         self.drain();
         let now = self.clock.mono();
         let mut gate = self.gate.lock();

@@ -241,8 +241,10 @@ impl Departure {
         let mut along: BTreeMap<PoolRef, HandOver> =
             self.pools.iter().map(|pool| (pool.clone(), HandOver::default())).collect();
         for line in &self.lines {
-            if let Some(along) = along.get_mut(&pool_of_line(&line.record())) {
-                along.add(line.key, &line.hand_over());
+            // Also where nothing goes along: from here on it sends nothing.
+            let sends = line.hand_over();
+            if let (Some(along), Some(sends)) = (along.get_mut(&pool_of_line(&line.record())), sends) {
+                along.add(line.key, &sends);
             }
         }
         along.into_iter().collect()
