@@ -11,21 +11,28 @@ use crate::domain::time::Mono;
 /// A row that shows a renewal was written by a holder who asked for it before this node read it, and who counts its lease from
 /// before it asked. So a full lease after this node first saw that renewal the lease is over, whatever any wall clock says; unless the
 /// holder renewed it unseen, which the comparison that ends its term finds.
+///
+/// Counted is only while this node could look: when the ledger was away for everybody, nobody renewed, and whoever looks first afterwards
+/// would end the terms of all others, with the outcomes that they could not write.
 #[derive(Debug)]
 pub struct Watch {
     wait: Duration,
     seen: HashMap<String, (u64, u64, Mono)>,
+    looked: Option<Mono>,
 }
 
 impl Watch {
     /// For leases of this length. A sixty-fourth more is waited for: no two clocks run at quite the same rate.
     #[must_use]
     pub fn new(lease: Duration) -> Self {
-        Self { wait: lease + lease / 64, seen: HashMap::new() }
+        Self { wait: lease + lease / 64, seen: HashMap::new(), looked: None }
     }
 
     /// Takes in what was read; `now`: when the answer was there.
     pub fn look(&mut self, nodes: &BTreeMap<String, NodeSeen>, now: Mono) {
+        if self.looked.replace(now).is_some_and(|last| now.since(last) > self.wait / 2) {
+            self.seen.clear();
+        }
         self.seen.retain(|name, _| nodes.contains_key(name));
         for (name, node) in nodes {
             let row = (node.epoch, node.renewal, now);
@@ -100,11 +107,25 @@ mod tests {
         let mut watch = Watch::new(Duration::from_secs(6));
         let at = |seconds: u64| Mono(seconds * 1_000_000_000);
         let rows = |renewal| BTreeMap::from([("a".to_owned(), node(1, renewal))]);
-        watch.look(&rows(1), at(10));
-        watch.look(&rows(1), at(15));
+        for seconds in [10, 13, 16] {
+            watch.look(&rows(1), at(seconds));
+        }
         assert!(!watch.is_over("a", at(16)) && watch.is_over("a", at(17)));
         watch.look(&rows(2), at(17));
         assert!(!watch.is_over("a", at(17)), "it lives");
         assert!(!watch.is_over("b", at(99)), "of somebody unseen nothing is known");
+    }
+
+    #[test]
+    fn while_nothing_could_be_read_nobody_is_missed() {
+        let mut watch = Watch::new(Duration::from_secs(6));
+        let at = |seconds: u64| Mono(seconds * 1_000_000_000);
+        let rows = BTreeMap::from([("a".to_owned(), node(1, 1))]);
+        watch.look(&rows, at(10));
+        watch.look(&rows, at(70));
+        assert!(!watch.is_over("a", at(76)), "nor could it renew");
+        watch.look(&rows, at(73));
+        watch.look(&rows, at(76));
+        assert!(watch.is_over("a", at(77)), "it had a lease's time to do it");
     }
 }
