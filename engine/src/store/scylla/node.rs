@@ -250,8 +250,10 @@ impl Node {
 
     /// Renews until the store is closed.
     pub(super) async fn keep(self: Arc<Self>, cql: Arc<Cql>) {
+        let mut pause = self.lease / 4;
         while !cql.is_closed.load(Relaxed) {
-            tokio::time::sleep(self.lease / 4).await;
+            tokio::time::sleep(pause).await;
+            pause = self.lease / 4;
             if cql.stamps.are_forbidden() || cql.is_closed.load(Relaxed) {
                 continue;
             }
@@ -262,6 +264,8 @@ impl Node {
                 Ok(Err(error)) => error.to_string(),
                 Err(_) => "no answer in time".to_owned(),
             };
+            // One that gets no answer takes half of the lease: with another whole pause behind it the lease would be over.
+            pause = self.lease / 16;
             self.failed.fetch_add(1, AcqRel);
             tracing::warn!(error = failed, left = ?cql.stamps.lease().left(), "the node's lease could not be renewed");
         }
