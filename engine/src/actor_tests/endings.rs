@@ -7,7 +7,7 @@ use super::house::{House, acme, unless};
 use super::provider::Reply;
 use super::{eventually, together};
 use crate::control::{Binding, ResolveSelection};
-use crate::domain::campaign::{CampaignState, DeliveryPolicy};
+use crate::domain::campaign::{Campaign, CampaignState, DeliveryPolicy};
 use crate::domain::message::Decision;
 use crate::domain::stage::Shown;
 use crate::store::embedded::LEDGER_FILE;
@@ -32,6 +32,22 @@ async fn a_cancelled_campaign_sends_no_more() {
     house.report(&house.taken(&run), Reported::Read).await;
     assert_eq!(house.shown(&run, Shown::Read).await, seen);
     assert!(eventually(async || house.record(&run).await.settled_at.is_some()).await);
+    house.assert_counts(&run).await;
+}
+
+/// The end stands in the ledger already, written by somebody who told nobody here: a former owner of the pool, in the moment in which it lost
+/// that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_end_that_somebody_else_wrote_is_followed() {
+    let _together = together().await;
+    let house = House::with_line(500).await;
+    let run = house.started("campaign", "line-1", 20).await;
+    let ended = Campaign { state: CampaignState::Completed, ..house.record(&run).await };
+    house.store.update_campaign(ended).await.unwrap();
+    let registry = &house.engine.context().registry;
+    let state = || registry.get(run.key).map(|shared| shared.record().state);
+    assert!(eventually(async || state() == Some(CampaignState::Completed)).await, "{:?}", state());
+    house.assert_once_each(&run);
     house.assert_counts(&run).await;
 }
 

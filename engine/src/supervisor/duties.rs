@@ -87,7 +87,7 @@ pub(super) async fn write_move(
 }
 
 /// Makes a move of the system, whatever writes come in between: `asked` says of each record which one. Illegal by then: somebody
-/// decided otherwise.
+/// decided otherwise, perhaps a former owner of the pool, of which nobody here was told: that is followed.
 async fn write_move_of(
     context: &Context,
     key: CampaignKey,
@@ -97,11 +97,11 @@ async fn write_move_of(
     loop {
         let mut record = context.store.campaign_by_key(key).await?;
         let now = context.clock.wall();
-        let Some(asked) = asked(&record) else { return Ok(()) };
-        let Ok(state) = next_state(record.state, asked, record.is_scheduled(now)) else { return Ok(()) };
-        if state == record.state {
+        let next = asked(&record).and_then(|asked| next_state(record.state, asked, record.is_scheduled(now)).ok());
+        let Some(state) = next.filter(|next| *next != record.state) else {
+            take_over(context, record);
             return Ok(());
-        }
+        };
         record.state = state;
         record.hold.clone_from(&hold);
         record.updated_at = now;
