@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::stream::{self, TryStreamExt as _};
+
 use super::recovery::{self, PAGE};
 use super::{Context, SupervisorMsg};
 use crate::campaign::shared::{CampaignShared, Shut, Slot};
@@ -18,6 +20,9 @@ use crate::store::{Entry, LineFilter, Page, StoreResult};
 
 /// How often the outcomes are asked for that a former owner still waits for.
 const ASK: Duration = Duration::from_millis(100);
+
+/// Campaigns that are loaded beside each other: each asks the ledger some six times, one answer after the other.
+const AT_ONCE: usize = 16;
 
 /// How often it is looked whether the last requests of a pool have their answers.
 const LOOK: Duration = Duration::from_millis(2);
@@ -91,11 +96,10 @@ pub(crate) async fn arrive(context: &Arc<Context>, from: &Arc<dyn Ownership>, ta
             let mut page = Page { size: PAGE, after: None };
             loop {
                 let listed = context.store.list_campaigns(&filter, page).await?;
-                for (record, _) in listed.items {
-                    if let Some(taken) = pools.get(&pool_of(&record)) {
-                        arrive_campaign(context, from, taken, record).await?;
-                    }
-                }
+                let theirs = listed.items.into_iter().filter_map(|(record, _)| Some((*pools.get(&pool_of(&record))?, record)));
+                stream::iter(theirs.map(Ok))
+                    .try_for_each_concurrent(AT_ONCE, |(taken, record)| arrive_campaign(context, from, taken, record))
+                    .await?;
                 let Some(next) = listed.next else { break };
                 page = Page { size: PAGE, after: Some(next) };
             }
