@@ -57,6 +57,15 @@ async fn what_stands_as_it_is_asked_for_is_in_force_when_it_is_answered() {
     assert!(house.provider.count() <= most, "{} came, at most {most} were announced", house.provider.count());
     writes(CampaignState::Running).await;
     house.resume(&run).await;
+    house.provider.until(house.provider.count() + 50).await;
+    // Whoever only looks is shown what is so.
+    writes(CampaignState::Paused).await;
+    let shown = house.control.campaign(&acme(), &run.id).await.unwrap();
+    assert_eq!(shown.record.state, CampaignState::Paused);
+    let most = house.provider.count() + usize::try_from(house.runtime.in_flight(run.key)).unwrap();
+    house.until_quiet(&run).await;
+    assert!(house.provider.count() <= most, "{} came, at most {most} were on their way", house.provider.count());
+    house.resume(&run).await;
     house.assert_done(&run).await;
 }
 

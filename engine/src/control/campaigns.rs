@@ -66,9 +66,12 @@ impl Control {
         }
     }
 
-    /// One campaign.
+    /// One campaign. What is shown of it is so: actors that do not know this record hear of it.
     pub async fn campaign(&self, tenant: &TenantId, id: &str) -> Result<CampaignView> {
         let record = self.campaign_record(tenant, id).await?;
+        if self.known(record.key).is_some_and(|version| version < record.version) {
+            self.runtime.campaign_changed(&record).await;
+        }
         self.view(record).await
     }
 

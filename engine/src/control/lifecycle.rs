@@ -203,10 +203,14 @@ impl Control {
     /// Tells the actors of a record that stands as it was asked for, unless they know it. Who wrote it may have lost the pool to this node in
     /// that moment, and have told nobody who works on the campaign.
     async fn told(&self, campaign: &Campaign) {
-        let known = self.runtime.progress(campaign.key).map(|progress| progress.borrow().version);
-        if known.is_none_or(|version| version < campaign.version) {
+        if self.known(campaign.key).is_none_or(|version| version < campaign.version) {
             self.runtime.campaign_changed(campaign).await;
         }
+    }
+
+    /// The version of a record that the actors know; `None`: they do not work on the campaign.
+    pub(super) fn known(&self, campaign: CampaignKey) -> Option<u64> {
+        self.runtime.progress(campaign).map(|progress| progress.borrow().version)
     }
 
     /// Tells the actors what is written, then lets go of the gate. A ledger that cannot be read may have taken the halt: then the gate
