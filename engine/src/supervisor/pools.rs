@@ -96,7 +96,8 @@ pub(crate) async fn arrive(context: &Arc<Context>, from: &Arc<dyn Ownership>, ta
             let mut page = Page { size: PAGE, after: None };
             loop {
                 let listed = context.store.list_campaigns(&filter, page).await?;
-                let theirs = listed.items.into_iter().filter_map(|(record, _)| Some((*pools.get(&pool_of(&record))?, record)));
+                let theirs =
+                    listed.items.into_iter().filter_map(|(record, _)| Some((*pools.get(&pool_of(&record))?, record)));
                 stream::iter(theirs.map(Ok))
                     .try_for_each_concurrent(AT_ONCE, |(taken, record)| arrive_campaign(context, from, taken, record))
                     .await?;

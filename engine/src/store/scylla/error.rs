@@ -48,13 +48,32 @@ pub(super) fn not_opened(error: &ExecutionError) -> OpenError {
             DbError::Unavailable { consistency, required, alive },
             _,
         )) => OpenError::Quorum { level: consistency.to_string(), required: *required, alive: *alive },
+        ExecutionError::LastAttemptError(RequestAttemptError::DbError(DbError::Unauthorized, text)) => {
+            not_allowed(text)
+        }
         other => OpenError::Away { reason: other.to_string() },
     }
 }
 
-/// A statement that the server does not compile: the tables are not those of this version.
-pub(super) fn not_prepared(error: &PrepareError) -> StoreError {
-    StoreError::Unavailable(format!("a statement could not be prepared: {error}"))
+/// A statement that the server does not compile when the ledger is opened: a table is not there, or not for this role.
+pub(super) fn not_prepared(error: &PrepareError) -> OpenError {
+    let PrepareError::AllAttemptsFailed { first_attempt: RequestAttemptError::DbError(kind, text) } = error else {
+        return OpenError::Away { reason: format!("a statement could not be prepared: {error}") };
+    };
+    match kind {
+        DbError::Unauthorized => not_allowed(text),
+        DbError::Invalid => OpenError::Refused {
+            reason: format!("{text}: run `sluice schema apply`, which makes what is missing, or restore it"),
+        },
+        _ => OpenError::Away { reason: text.clone() },
+    }
+}
+
+fn not_allowed(text: &str) -> OpenError {
+    let reason = format!(
+        "{text}: grant the role of [store.scylla] user SELECT and MODIFY on the keyspace, for `sluice schema apply` CREATE and ALTER, too"
+    );
+    OpenError::Refused { reason }
 }
 
 /// An answer of another shape than was asked for.
@@ -99,5 +118,19 @@ mod tests {
         for error in [DbError::Unauthorized, DbError::Overloaded, DbError::ServerError] {
             assert!(matches!(judged(error), Failed::Unknown(_)));
         }
+    }
+
+    #[test]
+    fn what_is_missing_and_what_is_not_allowed_say_what_to_do() {
+        let failed = |kind, text: &str| RequestAttemptError::DbError(kind, text.to_owned());
+        let told = |kind, text| {
+            not_prepared(&PrepareError::AllAttemptsFailed { first_attempt: failed(kind, text) }).to_string()
+        };
+        let missing = told(DbError::Invalid, "table parked does not exist");
+        assert!(missing.contains("table parked does not exist: run `sluice schema apply`"), "{missing}");
+        let refused =
+            not_opened(&ExecutionError::LastAttemptError(failed(DbError::Unauthorized, "no SELECT"))).to_string();
+        assert_eq!(told(DbError::Unauthorized, "no SELECT"), refused);
+        assert!(refused.contains("no SELECT: grant the role"), "{refused}");
     }
 }

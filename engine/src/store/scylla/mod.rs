@@ -122,7 +122,7 @@ impl ScyllaStore {
         let (level, serial) = (config.consistency.level(), config.consistency.serial());
         let prepared = Statements::prepare(&session, &config.keyspace, level, serial).await;
         let cql = Arc::new(Cql {
-            st: prepared.map_err(|error| OpenError::from(error::not_prepared(&error)))?,
+            st: prepared.map_err(|error| error::not_prepared(&error))?,
             session,
             stamps: Stamps::new(clock.clone()),
             owned: if config.node.is_some() { Owned::nothing() } else { Owned::everything() },

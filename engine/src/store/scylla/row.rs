@@ -232,7 +232,10 @@ mod tests {
         facts.insert(200, (Some(6), Some(1), Some("a/3".to_owned())));
         assert_eq!(super::state(Some(register(&state, 0)), facts.clone(), 0).unwrap(), state);
         facts.remove(&100);
-        assert!(super::state(Some(register(&state, 0)), facts, 0).is_err(), "the one that the register names is missing");
+        assert!(
+            super::state(Some(register(&state, 0)), facts, 0).is_err(),
+            "the one that the register names is missing"
+        );
     }
 
     #[test]

@@ -3,8 +3,8 @@
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::super::{NodeConfig, campaigns};
 use super::super::row::{Facts, Register};
+use super::super::{NodeConfig, campaigns};
 use super::server::fresh_keyspace;
 use super::*;
 use crate::domain::campaign::Campaign;

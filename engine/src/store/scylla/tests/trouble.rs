@@ -46,6 +46,11 @@ async fn each_mistake_has_its_own_answer() {
     nobody.contact_points = vec!["127.0.0.1:1".to_owned()];
     assert!(matches!(refusal(&nobody).await, OpenError::Away { .. }));
 
+    query(&config, &format!("DROP TABLE {keyspace}.parked")).await;
+    let told = refusal(&config).await.to_string();
+    assert!(told.contains("parked") && told.contains("run `sluice schema apply`"), "{told}");
+    assert_eq!(apply_schema(&config, None).await, Ok(Some(1)));
+
     query(
         &config,
         &format!("UPDATE {keyspace}.record SET version = 99 WHERE home = 'installation' AND slot = 'schema'"),
