@@ -183,8 +183,8 @@ fn expire(context: &Arc<Context>, shared: &Arc<CampaignShared>) {
     tokio::spawn(async move {
         while let Err(error) = write_expiry(&context, &shared).await {
             tracing::warn!(campaign = %shared.key, %error, "stop_at could not be written; trying again");
-            // It was deleted; or the engine stops, and no gate opens any more.
-            if matches!(error, StoreError::NotFound(_)) || context.is_draining() {
+            // It was deleted, or is another node's to end; or the engine stops, and no gate opens any more.
+            if matches!(error, StoreError::NotFound(_) | StoreError::Elsewhere(_)) || context.is_draining() {
                 break;
             }
             tokio::time::sleep(EXPIRY_PAUSE).await;
