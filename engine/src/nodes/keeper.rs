@@ -25,6 +25,10 @@ const COMES_WITHIN: Duration = Duration::from_secs(10);
 /// A pool that lies so long although its taker is there is taken by whoever sees it.
 const LEFT_LYING: Duration = Duration::from_secs(3);
 
+/// Of how many pools that nobody ever had one round asks whether they are there: callers make names up, and no take-over waits for a thousand
+/// of them.
+const NEW_AT_ONCE: usize = 64;
+
 /// A pool that was made and that nobody takes for so long is anybody's.
 const UNCLAIMED: Duration = Duration::from_secs(1);
 
@@ -54,6 +58,8 @@ pub(super) struct State {
     lines_of: Option<u64>,
     /// Pools with lines that nobody ever took, and since when they are known.
     unclaimed: HashMap<PoolRef, Mono>,
+    /// There were more pools that nobody ever had than one round asks for.
+    is_more_new: bool,
     pub(super) moved_at: Option<Mono>,
     /// The term was lost, and all that belonged to it is dropped.
     is_dropped: bool,
@@ -156,9 +162,12 @@ impl Keeper {
             state.lying.entry(pool.clone()).or_insert(now);
         }
         let has_waited = |pool: &PoolRef| state.lying.get(pool).is_some_and(|since| now.since(*since) >= LEFT_LYING);
-        let mut pools = Vec::new();
-        for pool in plan::to_take(&snapshot, me, &self.table.wanted(), has_waited) {
-            if snapshot.pools.contains_key(&pool) || self.exists(&pool).await? {
+        let (new, mut pools): (Vec<_>, Vec<_>) = plan::to_take(&snapshot, me, &self.table.wanted(), has_waited)
+            .into_iter()
+            .partition(|pool| !snapshot.pools.contains_key(pool));
+        state.is_more_new = new.len() > NEW_AT_ONCE;
+        for pool in new.into_iter().take(NEW_AT_ONCE) {
+            if self.exists(&pool).await? {
                 pools.push(pool);
             }
         }
@@ -296,10 +305,10 @@ impl Keeper {
         Ok(())
     }
 
-    /// Whether a pool is on its way here.
+    /// Whether a pool is on its way here, or more of those that nobody ever had are to be asked for.
     fn expects(&self, state: &State) -> bool {
         let now = self.now();
-        state.coming.values().any(|since| now.since(*since) < COMES_WITHIN)
+        state.is_more_new || state.coming.values().any(|since| now.since(*since) < COMES_WITHIN)
     }
 
     /// This node's term was ended by another: nothing of it is its own any more, and it begins anew.
