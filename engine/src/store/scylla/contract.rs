@@ -335,11 +335,17 @@ impl Store for ScyllaStore {
             if wanted.is_empty() {
                 break;
             }
-            // Each node looks into its own.
-            match self.cache.hot(campaign).await {
-                Ok(hot) if self.cql.owned.has(&hot.pool) => {}
-                Ok(_) | Err(StoreError::NotFound(_)) => continue,
-                Err(error) => return Err(error),
+            // Each node looks into its own; of the others' no more is read than whose they are.
+            let pool = match self.cache.held(campaign) {
+                Some(hot) => hot.pool.clone(),
+                None => match self.recorded(campaign).await {
+                    Ok(record) => PoolRef::new(&record.tenant, &record.pool),
+                    Err(StoreError::NotFound(_)) => continue,
+                    Err(error) => return Err(error),
+                },
+            };
+            if !self.cql.owned.has(&pool) {
+                continue;
             }
             match messages::find_ids(&self.cache, campaign, lines, &mut wanted).await {
                 Ok(some) => found.extend(some),
