@@ -175,43 +175,74 @@ impl Sink {
         mine
     }
 
-    /// Looks for the messages of one account's events: all at once by the provider's ids, else where the correlation id points to.
+    /// Looks for the messages of one account's events: first where the correlation id points to, which costs nothing; what does not fit there,
+    /// or has none, all at once by the provider's ids.
     async fn look_for(
         &self,
         lines: &Arc<[LineKey]>,
         events: Vec<ParkedEvent>,
         now: UnixMillis,
     ) -> Result<(), StoreError> {
-        let ids: Vec<Box<str>> = events.iter().map(|event| event.provider_id.clone()).collect();
+        let (mut pointed, mut left) = (Vec::new(), Vec::new());
+        for event in events {
+            match event.attempt {
+                Some(attempt) => pointed.push((event, attempt)),
+                None => left.push(event),
+            }
+        }
+        left.extend(self.put(lines, pointed, now).await?);
+        if left.is_empty() {
+            return Ok(());
+        }
+        let ids: Vec<Box<str>> = left.iter().map(|event| event.provider_id.clone()).collect();
         let found = self.context.store.find_provider_ids(lines, &ids).await?;
         let found: HashMap<Box<str>, (MessageKey, u16)> =
             found.into_iter().map(|(id, key, attempt)| (id, (key, attempt))).collect();
-        let (mut moves, mut places, mut entries) = (Vec::with_capacity(events.len()), Vec::new(), Vec::new());
-        for parked in events {
-            moves.push((parked.id, self.next_move(&parked, now)));
-            if let Some((key, attempt)) = found.get(&parked.provider_id).copied().or(parked.attempt) {
-                places.push((moves.len() - 1, self.consequence_of(&parked, lines, (key, attempt))));
-                entries.push(Entry { key, event: of_attempt(parked.event, attempt, lines) });
+        let (mut places, mut lost) = (Vec::new(), Vec::new());
+        for event in left {
+            match found.get(&event.provider_id).copied() {
+                Some(attempt) => places.push((event, attempt)),
+                None => lost.push(event),
             }
         }
-        let results = self.context.ledger.commit(entries).await?;
-        let mut consequences = Vec::new();
-        for ((place, consequence), result) in places.into_iter().zip(results) {
+        lost.extend(self.put(lines, places, now).await?);
+        let moves = lost.iter().map(|event| (event.id, self.next_move(event, now))).collect();
+        self.context.store.settle_parked(moves).await
+    }
+
+    /// Applies events to these attempts, and gives back those that do not fit.
+    async fn put(
+        &self,
+        lines: &Arc<[LineKey]>,
+        places: Vec<(ParkedEvent, (MessageKey, u16))>,
+        now: UnixMillis,
+    ) -> Result<Vec<ParkedEvent>, StoreError> {
+        if places.is_empty() {
+            return Ok(Vec::new());
+        }
+        let entry = |(event, (key, attempt)): &(ParkedEvent, (MessageKey, u16))| Entry {
+            key: *key,
+            event: of_attempt(event.event.clone(), *attempt, lines),
+        };
+        let results = self.context.ledger.commit(places.iter().map(entry).collect()).await?;
+        let (mut moves, mut consequences, mut left) = (Vec::new(), Vec::new(), Vec::new());
+        for ((event, attempt), result) in places.into_iter().zip(results) {
             match result {
-                EntryResult::Applied | EntryResult::NoChange => {
-                    moves[place].1 = ParkedMove::Placed;
-                    consequences.extend(consequence.filter(|_| result == EntryResult::Applied));
+                EntryResult::Applied => {
+                    moves.push((event.id, ParkedMove::Placed));
+                    consequences.extend(self.consequence_of(&event, lines, attempt));
                 }
+                EntryResult::NoChange => moves.push((event.id, ParkedMove::Placed)),
                 // It went just now.
-                EntryResult::Elsewhere => moves[place].1 = ParkedMove::LookAgain(now.after(LOOKS[0])),
-                EntryResult::Refused | EntryResult::Unknown => {}
+                EntryResult::Elsewhere => moves.push((event.id, ParkedMove::LookAgain(now.after(LOOKS[0])))),
+                EntryResult::Refused | EntryResult::Unknown => left.push(event),
             }
         }
         self.context.store.settle_parked(moves).await?;
         for consequence in consequences {
             consequence.follow(&self.context).await;
         }
-        Ok(())
+        Ok(left)
     }
 
     /// What becomes of an event whose message is not there. Where several nodes look for it, one of them gives it up, after the others
