@@ -58,6 +58,8 @@ pub struct NodeSeen {
     pub wall: UnixMillis,
     /// What it works on, see [`super::plan`].
     pub load: u64,
+    /// How long its lease is, as it counts it; zero: it does not say.
+    pub lease: Duration,
 }
 
 /// Who has a pool.

@@ -135,6 +135,7 @@ pub fn to_give(
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::time::Duration;
 
     use proptest::prelude::*;
 
@@ -157,6 +158,7 @@ mod tests {
             left,
             wall: UnixMillis(0),
             load,
+            lease: Duration::ZERO,
         }
     }
 

@@ -47,6 +47,8 @@ impl Skew {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -60,6 +62,7 @@ mod tests {
             left: false,
             wall: UnixMillis(wall),
             load: 0,
+            lease: Duration::ZERO,
         };
         let rows = |renewal, wall| BTreeMap::from([("a".to_owned(), node(renewal, wall))]);
         let mut skew = Skew::default();

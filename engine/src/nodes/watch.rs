@@ -17,15 +17,28 @@ use crate::domain::time::Mono;
 #[derive(Debug)]
 pub struct Watch {
     wait: Duration,
-    seen: HashMap<String, (u64, u64, Mono)>,
+    seen: HashMap<String, Seen>,
     looked: Option<Mono>,
 }
 
+#[derive(Debug, Clone, Copy)]
+struct Seen {
+    epoch: u64,
+    renewal: u64,
+    since: Mono,
+    wait: Duration,
+}
+
+/// A sixty-fourth more is waited for: no two clocks run at quite the same rate.
+fn waited(lease: Duration) -> Duration {
+    lease + lease / 64
+}
+
 impl Watch {
-    /// For leases of this length. A sixty-fourth more is waited for: no two clocks run at quite the same rate.
+    /// For leases of this length; of a node that says that its own is longer, for that: nodes are not all set anew at once.
     #[must_use]
     pub fn new(lease: Duration) -> Self {
-        Self { wait: lease + lease / 64, seen: HashMap::new(), looked: None }
+        Self { wait: waited(lease), seen: HashMap::new(), looked: None }
     }
 
     /// Takes in what was read; `now`: when the answer was there.
@@ -35,9 +48,10 @@ impl Watch {
         }
         self.seen.retain(|name, _| nodes.contains_key(name));
         for (name, node) in nodes {
-            let row = (node.epoch, node.renewal, now);
+            let wait = self.wait.max(waited(node.lease));
+            let row = Seen { epoch: node.epoch, renewal: node.renewal, since: now, wait };
             let known = self.seen.entry(name.clone()).or_insert(row);
-            if (known.0, known.1) != (row.0, row.1) {
+            if (known.epoch, known.renewal) != (row.epoch, row.renewal) {
                 *known = row;
             }
         }
@@ -45,12 +59,12 @@ impl Watch {
 
     /// How long its row has stood still.
     pub fn still(&self, name: &str, now: Mono) -> Duration {
-        self.seen.get(name).map_or(Duration::ZERO, |(_, _, since)| now.since(*since))
+        self.seen.get(name).map_or(Duration::ZERO, |seen| now.since(seen.since))
     }
 
     /// Whether a full lease has passed since its row last moved.
     pub fn is_over(&self, name: &str, now: Mono) -> bool {
-        self.seen.get(name).is_some_and(|(_, _, since)| now.since(*since) >= self.wait)
+        self.seen.get(name).is_some_and(|seen| now.since(seen.since) >= seen.wait)
     }
 }
 
@@ -71,6 +85,7 @@ mod tests {
             left: false,
             wall: UnixMillis(0),
             load: 0,
+            lease: Duration::ZERO,
         }
     }
 
@@ -114,6 +129,20 @@ mod tests {
         watch.look(&rows(2), at(17));
         assert!(!watch.is_over("a", at(17)), "it lives");
         assert!(!watch.is_over("b", at(99)), "of somebody unseen nothing is known");
+    }
+
+    #[test]
+    fn a_lease_that_is_longer_than_our_own_is_waited_for() {
+        let mut watch = Watch::new(Duration::from_secs(6));
+        let at = |seconds: u64| Mono(seconds * 1_000_000_000);
+        let long = NodeSeen { lease: Duration::from_secs(10), ..node(1, 1) };
+        let short = NodeSeen { lease: Duration::from_secs(2), ..node(1, 1) };
+        let rows = BTreeMap::from([("long".to_owned(), long), ("short".to_owned(), short)]);
+        for seconds in [10, 13, 16, 19] {
+            watch.look(&rows, at(seconds));
+        }
+        let over = |seconds| ["long", "short"].map(|name| watch.is_over(name, at(seconds)));
+        assert_eq!([over(16), over(17), over(20), over(21)], [[false; 2], [false, true], [false, true], [true; 2]]);
     }
 
     #[test]

@@ -43,6 +43,15 @@ pub(super) struct Body {
     left: bool,
     wall: UnixMillis,
     load: u64,
+    /// How long the node counts its lease, milliseconds: whoever ends its term waits at least as long, whatever is set there.
+    #[serde(default)]
+    lease_ms: u64,
+}
+
+impl Body {
+    fn lease(&self) -> Duration {
+        Duration::from_millis(self.lease_ms)
+    }
 }
 
 /// A row.
@@ -71,6 +80,7 @@ impl Row {
             left: self.body.left,
             wall: self.body.wall,
             load: self.body.load,
+            lease: self.body.lease(),
         }
     }
 
@@ -140,6 +150,11 @@ pub(super) async fn depose_all(cql: &Cql, seen: &[Row]) -> StoreResult<bool> {
     Ok(true)
 }
 
+/// The longest lease of a node whose term goes on.
+pub(super) fn longest_lease(rows: &[Row]) -> Duration {
+    rows.iter().filter(|row| !row.body.left).map(|row| row.body.lease()).max().unwrap_or_default()
+}
+
 /// Whether any node's term goes on.
 pub(super) fn any_alive(rows: &[Row]) -> bool {
     rows.iter().any(|row| !row.body.left)
@@ -203,6 +218,7 @@ impl Node {
             left: false,
             wall: cql.clock.wall(),
             load: self.load.load(Relaxed),
+            lease_ms: u64::try_from(self.lease.as_millis()).unwrap_or(u64::MAX),
         };
         Row { name: self.config.name.clone(), epoch, renewal, body }
     }

@@ -102,6 +102,7 @@ async fn let_go(cql: &Cql, lease: Duration) -> Result<Option<Seen>, OpenError> {
 /// The rows of nodes that have all left, or whose leases are over.
 async fn nodes_gone(cql: &Cql, lease: Duration) -> Result<Vec<node::Row>, OpenError> {
     let rows = node::all(cql).await?;
+    let lease = lease.max(node::longest_lease(&rows));
     let begun = cql.clock.mono();
     while node::any_alive(&rows) && cql.clock.mono().since(begun) < lease + lease / 64 {
         tokio::time::sleep(lease / 8).await;
