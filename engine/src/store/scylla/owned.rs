@@ -14,8 +14,8 @@ use crate::nodes::PoolRef;
 use crate::store::{StoreError, StoreResult};
 
 /// How long outcomes of attempts that were given away in flight are told to the new owner. Longer than any answer of a provider is
-/// waited for.
-const TOLD_FOR: Duration = Duration::from_secs(120);
+/// waited for: 300 s, where that is set to the most.
+const TOLD_FOR: Duration = Duration::from_secs(330);
 
 /// Where a campaign stands whose pool was given away.
 #[derive(Debug, Clone, PartialEq, Eq)]
