@@ -1,7 +1,10 @@
 //! The contract's promises on a real server.
 
 mod as_node;
+mod batch;
 mod clocks;
+mod late;
+mod line;
 mod lists;
 mod moving;
 mod nodes;
