@@ -2,6 +2,7 @@
 
 mod as_node;
 mod batch;
+mod broken;
 mod clocks;
 mod late;
 mod line;
