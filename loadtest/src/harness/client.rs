@@ -13,7 +13,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 
-use super::config::{TEMPLATE_LANGUAGE, TEXT};
+use super::config::{LONG_TEXT, TEMPLATE_LANGUAGE, TEXT};
 use super::people;
 use crate::grpc::{Authed, connect};
 use crate::witness::audience::Audience;
@@ -212,20 +212,23 @@ impl Customer {
         .await
     }
 
-    /// Puts a free text with two parameters.
+    /// Puts the free texts `text` (one SMS part) and `long` (two), with two parameters each.
     ///
     /// # Errors
     /// When the server refuses.
-    pub async fn text_template(&self, id: &str) -> anyhow::Result<()> {
-        self.template(v1::Template {
-            template_id: id.to_owned(),
-            kind: v1::TemplateKind::Text.into(),
-            name: id.to_owned(),
-            language: TEMPLATE_LANGUAGE.to_owned(),
-            body: TEXT.to_owned(),
-            ..v1::Template::default()
-        })
-        .await
+    pub async fn text_templates(&self) -> anyhow::Result<()> {
+        for (id, body) in [("text", TEXT), ("long", LONG_TEXT)] {
+            self.template(v1::Template {
+                template_id: id.to_owned(),
+                kind: v1::TemplateKind::Text.into(),
+                name: id.to_owned(),
+                language: TEMPLATE_LANGUAGE.to_owned(),
+                body: body.to_owned(),
+                ..v1::Template::default()
+            })
+            .await?;
+        }
+        Ok(())
     }
 
     /// Puts a template of any kind.
@@ -283,7 +286,7 @@ impl Customer {
     /// # Errors
     /// When the server refuses a chunk or a row, or the stream breaks.
     pub async fn import_from(&self, campaign: &str, block: u32, first: u32, count: u32) -> anyhow::Result<()> {
-        self.import_audience(campaign, Audience { block, first, count, external_ids: false }).await
+        self.import_audience(campaign, Audience { block, first, count, ..Audience::default() }).await
     }
 
     /// Imports an audience as it stands there.
@@ -299,10 +302,29 @@ impl Customer {
         self.import_chunks(campaign, "generated", chunks, |_| {}).await
     }
 
+    /// Imports so many of an audience a second time, each with the parameters of somebody else: the first row counts.
+    ///
+    /// # Errors
+    /// When the server refuses a chunk, or a row as anything but a duplicate, or the stream breaks.
+    pub async fn import_again(&self, campaign: &str, audience: Audience, again: u32) -> anyhow::Result<()> {
+        // Spread over the list, its last recipient among them.
+        let row = move |n: u32| {
+            let place = u64::from(n + 1) * u64::from(audience.count) / u64::from(again) - 1;
+            let place = u32::try_from(place).unwrap_or(u32::MAX);
+            let body_params = audience.parameters(place + 1).to_vec();
+            v1::RecipientRow { body_params, ..people::row_of(&audience, place) }
+        };
+        let chunks = (0..again).step_by(CHUNK as usize).map(move |from| {
+            let rows: Vec<_> = (from..again.min(from + CHUNK)).map(row).collect();
+            (u64::from(from), rows)
+        });
+        self.import_chunks(campaign, "again", chunks, |_| {}).await
+    }
+
     /// Imports rows in chunks of `(offset, rows)`, a few ahead of the acknowledgements; `progress` hears how many rows are durable.
     ///
     /// # Errors
-    /// When the server refuses a chunk or a row, or the stream breaks.
+    /// When the server refuses a chunk, or a row as anything but a duplicate, or the stream breaks.
     pub async fn import_chunks(
         &self,
         campaign: &str,
@@ -338,7 +360,7 @@ impl Customer {
         let mut acked = 0;
         while let Some(answer) = answers.message().await? {
             if let Some(v1::import_recipients_response::Part::Ack(ack)) = answer.part {
-                if let Some(row) = ack.refused.first() {
+                if let Some(row) = ack.refused.iter().find(|row| row.duplicate_of.is_none()) {
                     bail!("row {} was refused: {:?}", row.row, row.violations);
                 }
                 acked = ack.acked_rows;

@@ -29,6 +29,9 @@ pub const CONTENT_SID: &str = "HX00000000000000000000000000000004";
 pub const TEMPLATE_LANGUAGE: &str = "en_US";
 /// The text of both templates of a run.
 pub const TEXT: &str = "Hello {{1}}, today you save {{2}} on everything.";
+/// Another text of free templates: two SMS parts with every recipient's parameters.
+pub const LONG_TEXT: &str = "Hello {{1}}, today you save {{2}} on everything. Show this message in any of our shops until we close this \
+    evening. It is for you alone, and it cannot be added to other offers of this week.";
 /// The HS256 secret of development tokens, for servers on loopback only.
 pub const TOKEN_SECRET: &str = "only-for-runs-on-loopback-0123456789";
 /// The public URL of the webhook endpoint as providers know it; the simulator connects to loopback instead.

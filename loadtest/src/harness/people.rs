@@ -56,7 +56,7 @@ pub fn row_of(audience: &Audience, place: u32) -> v1::RecipientRow {
 /// Recipients `0..count` of a block, as a check expects them.
 #[must_use]
 pub fn phones(block: u32, count: u32) -> Audience {
-    Audience { block, first: 0, count, external_ids: false }
+    Audience { block, count, ..Audience::default() }
 }
 
 /// Writes a CSV file of `count` recipients with their parameters.
@@ -129,6 +129,7 @@ fn put(bytes: &mut Vec<u8>, text: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sim::text::sms_parts;
 
     #[test]
     fn a_file_goes_round() {
@@ -141,6 +142,15 @@ mod tests {
         assert_eq!(phone(7, 9), "+999007000000009");
         assert_eq!(number(&phone(7, 9)), Some((7, 9)));
         assert_eq!(number("+4915550100"), None);
+    }
+
+    #[test]
+    fn the_long_text_has_two_parts_for_everybody_and_the_other_one() {
+        use crate::harness::config::{LONG_TEXT, TEXT};
+        for [name, discount] in (0..480).map(params) {
+            let parts = |text: &str| sms_parts(&text.replace("{{1}}", &name).replace("{{2}}", &discount));
+            assert_eq!((parts(TEXT), parts(LONG_TEXT)), (1, 2), "{name} {discount}");
+        }
     }
 
     #[test]

@@ -222,7 +222,7 @@ impl World {
         Customer::connect(&self.server()?.addresses.grpc, &self.token).await
     }
 
-    /// Creates all lines (Meta's in pool `wa`, Twilio's in pool `sms`) and the templates `hello` (WhatsApp) and `text` (SMS).
+    /// Creates all lines (Meta's in pool `wa`, Twilio's in pool `sms`) and the templates `hello` (WhatsApp), `text` and `long` (SMS).
     ///
     /// # Errors
     /// When the server refuses.
@@ -239,7 +239,7 @@ impl World {
             customer.whatsapp_template("hello", config::TEMPLATE).await?;
         }
         if !self.lines.sms.is_empty() {
-            customer.text_template("text").await?;
+            customer.text_templates().await?;
         }
         Ok(())
     }

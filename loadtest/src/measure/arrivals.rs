@@ -64,6 +64,13 @@ impl Arrivals {
         self.first_ns.get(recipients)?.iter().copied().filter(|at| *at > 0).min()
     }
 
+    /// How many of these recipients something arrived for before `at_ns`.
+    #[must_use]
+    pub fn before(&self, recipients: Range<usize>, at_ns: u64) -> u64 {
+        let first = self.first_ns.get(recipients).unwrap_or_default();
+        first.iter().filter(|at| (1..at_ns).contains(*at)).count() as u64
+    }
+
     /// Everything that was accepted of these recipients, ns since the epoch, sorted.
     #[must_use]
     pub fn times_of(&self, recipients: Range<usize>) -> Vec<u64> {
@@ -174,6 +181,10 @@ mod tests {
         arrivals.accepted("floor", None, 1);
         assert_eq!(arrivals.first_of(0..5), Some(4_000));
         assert_eq!(arrivals.first_of(5..10), None);
+        assert_eq!(
+            (arrivals.before(0..5, 4_000), arrivals.before(0..5, 4_001), arrivals.before(0..10, u64::MAX)),
+            (0, 1, 2)
+        );
         assert_eq!(arrivals.times_of(0..5), [4_000, 5_000, 9_000], "also what came again");
         assert!(arrivals.times_of(5..10).is_empty());
         arrivals.intent(3, 1_000);

@@ -1,10 +1,10 @@
-//! A campaign's own rate as the provider sees it: a mean over ten seconds with a burst. What was accepted of it is asked, not what the server
-//! says of itself.
+//! A campaign's own rate as the provider sees it: a mean over ten seconds and more, with a burst. What was accepted of it is asked, not what
+//! the server says of itself.
 
 use crate::sim::rates::{SECOND_NS, lowest_window};
 use crate::sim::stamp::stalled_ns;
 
-/// The contract promises the mean over this.
+/// The contract promises the mean over this and everything longer.
 pub const WINDOW_NS: u64 = 10 * SECOND_NS;
 /// And within 1 %.
 const MEAN: f64 = 1.01;
@@ -53,7 +53,7 @@ pub struct Paced {
 /// What was found over all campaigns.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Found {
-    /// Most messages that one sent beyond its rate and burst within a window; `None` when none had a rate.
+    /// Most messages that one sent beyond its rate and burst within any window of ten seconds or more; `None` when none had a rate.
     pub above: Option<f64>,
     /// Least used of a rate over any window of demand, 1 is all of it.
     pub least: Option<f64>,
@@ -112,21 +112,31 @@ pub fn stretches<'a>(rate: u32, changes: impl Iterator<Item = &'a Change>, distu
 }
 
 /// Most messages beyond rate and burst in any window of a stretch. What a standstill of the machine held back may come on top.
+///
+/// The burst is allowed once, however long the window: over ten seconds it hides a rate that is 5 % too high, over a minute it does not.
 fn above(times: &[(u64, u8)], stretch: Stretch, stalls: &[(u64, u64)]) -> f64 {
     let within = &times[place(times, stretch.from_ns)..place(times, stretch.to_ns)];
     let rate = f64::from(stretch.rate);
     let window_ns = WINDOW_NS.min(stretch.to_ns - stretch.from_ns);
-    let allowed = MEAN * rate * window_ns as f64 / 1e9 + BURST_S * rate + BURST_MIN;
-    let (mut most, mut first) = (0.0f64, 0);
+    let per_ns = MEAN * rate / 1e9;
+    let burst = BURST_S * rate + BURST_MIN;
+    let excused = |from_ns: u64, to_ns: u64| rate * stalled_ns(stalls, from_ns, to_ns) as f64 / 1e9;
+    let Some(begin) = within.first().map(|(at, _)| *at) else { return 0.0 };
+    let ahead = |n: usize| n as f64 - per_ns * (within[n].0 - begin) as f64;
+    // So far ahead of the mean does a longer window begin. Of standstills only one before its begin held anything back: those within it
+    // last as long as it lasts.
+    let begins = |n: usize| ahead(n) + excused(within[n].0.saturating_sub(SECOND_NS), within[n].0);
+    let (mut most, mut first, mut lowest) = (0.0f64, 0, f64::INFINITY);
     for (n, &(at, _)) in within.iter().enumerate() {
         while within[first].0 + window_ns <= at {
+            lowest = lowest.min(begins(first));
             first += 1;
         }
-        let beyond = (n + 1 - first) as f64 - allowed;
+        let beyond = (n + 1 - first) as f64 - per_ns * window_ns as f64 - burst;
         if beyond > most {
-            let stalled = stalled_ns(stalls, within[first].0.saturating_sub(SECOND_NS), at);
-            most = most.max(beyond - rate * stalled as f64 / 1e9);
+            most = most.max(beyond - excused(within[first].0.saturating_sub(SECOND_NS), at));
         }
+        most = most.max(ahead(n) + 1.0 - lowest - burst);
     }
     most
 }
@@ -181,6 +191,29 @@ mod tests {
     }
 
     #[test]
+    fn a_rate_that_is_a_little_too_high_is_seen_in_the_long_run() {
+        for rate in [20, 100, 1_000] {
+            let faster = even(rate + rate / 20, 10, 130);
+            let rate = u32::try_from(rate).expect("small");
+            let short = Stretch { from_ns: 0, to_ns: 22 * S, rate };
+            let times: Vec<(u64, u8)> = faster.iter().map(|at| (*at, 1)).collect();
+            assert_eq!(above(&times, short, &[]), 0.0, "{rate}: the burst covers it for a while");
+            let found = found(rate, faster, &[], &[], &[]);
+            assert!(
+                found.above.is_some_and(|above| above > f64::from(rate)),
+                "5 % too fast for two minutes: {found:?}"
+            );
+        }
+        // A burst after an hour of silence is a burst, whatever could have been sent in that hour.
+        let mut late = even(100, 10, 20);
+        late.extend(even(100, 3_600, 3_700));
+        assert_eq!(found(100, late.clone(), &[], &[], &[]).above, Some(0.0));
+        late.extend(std::iter::repeat_n(3_650 * S, 200));
+        late.sort_unstable();
+        assert!(found(100, late, &[], &[], &[]).above.is_some_and(|above| above > 100.0), "silence saves nothing up");
+    }
+
+    #[test]
     fn short_campaigns_are_judged_too() {
         // All of 2,000 in one second, at a rate of 100.
         let at_once = found(100, even(2_000, 10, 11), &[], &[], &[]);
@@ -228,6 +261,14 @@ mod tests {
         assert!(found(100, late.clone(), &[], &[], &[]).above.is_some_and(|above| above > 100.0));
         assert_eq!(found(100, late.clone(), &[], &[], &[(30 * S, 2 * S)]).above, Some(0.0));
         assert!(found(100, late, &[], &[], &[(30 * S, S)]).above.is_some_and(|above| above > 10.0));
+    }
+
+    #[test]
+    fn standstills_all_along_do_not_explain_a_rate_that_is_too_high() {
+        let faster = even(105, 10, 130);
+        let stalls: Vec<(u64, u64)> = (11..130).map(|n| (n * S, S / 5)).collect();
+        assert!(found(100, faster, &[], &[], &stalls).above.is_some_and(|above| above > 100.0));
+        assert_eq!(found(100, even(100, 10, 130), &[], &[], &stalls).above, Some(0.0));
     }
 
     #[test]

@@ -124,7 +124,7 @@ pub async fn on_pool(asker: &Asker, books: &Books, pool: usize, recipients: u32)
             let block = u32::try_from(pool)? + 1;
             let id = format!("pool-{pool}-{of_pool}");
             let plan = CampaignPlan::new(&id, &format!("pool-{pool}"), "hello").policy(policy);
-            let recipients = Audience { block, first, count: recipients, external_ids: false };
+            let recipients = Audience { block, first, count: recipients, ..Audience::default() };
             campaigns.push(Campaign { plan: plan.clone(), recipients });
             (plan, block, first)
         };

@@ -50,6 +50,7 @@ pub const ALL: &[Kind] = &[
     less("start.p50", "ms", "start call to the first byte at the provider, median over campaigns"),
     less("start.p99", "ms", "the same, 99th percentile"),
     less("start.longest", "ms", "the same, longest"),
+    less("start.early", "messages", "arrived before the start of their campaign was asked for"),
     less("due.p50", "ms", "intent (the recipient's turn) to the provider's acceptance, median"),
     less("due.p99", "ms", "the same, 99th percentile"),
     less("due.p999", "ms", "the same, 99.9th percentile"),
@@ -70,8 +71,13 @@ pub const ALL: &[Kind] = &[
     more("line.use_min", "of the ceiling", "least used by a line over any window of demand"),
     less("line.highest", "of the ceiling", "most that arrived on a line within any second"),
     less("line.refused", "requests", "refused by the provider as above a line's ceiling"),
+    less("line.strayed", "messages", "came by a line of another pool than their campaign's"),
     more("share.least", "of the most", "equal campaigns side by side: fewest messages ÷ most"),
-    less("campaign.above", "messages", "most that a campaign sent within 10 s beyond its own rate and burst"),
+    less(
+        "campaign.above",
+        "messages",
+        "most that a campaign sent beyond its own rate and burst within any 10 s or more",
+    ),
     more("campaign.rate_min", "of the rate", "least used by a campaign of its own rate over any 10 s of demand"),
     // What it costs.
     less("cpu.message", "µs", "CPU of the server per message"),

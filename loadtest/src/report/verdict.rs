@@ -26,11 +26,19 @@ pub struct Evidence<'a> {
 }
 
 /// Figures that must be 0 in every run that has them; a scenario may bound them otherwise, but not leave them out.
-const PROMISES: [&str; 5] = ["statuses.given_up", "campaign.above", "kill.beyond", "pause.left", "flood.unanswered"];
+const PROMISES: [&str; 7] = [
+    "statuses.given_up",
+    "start.early",
+    "line.strayed",
+    "campaign.above",
+    "kill.beyond",
+    "pause.left",
+    "flood.unanswered",
+];
 
 /// Judges a run. Some conditions hold for every run and cannot be switched off: the books agree, it came to its end, those who measured were
 /// not the limit, doubts are explained and stay within what was in flight, no status is refused for good, campaigns keep
-/// to their own rates, a pause is a promise.
+/// to their own rates and pools, nothing leaves before its start, a pause is a promise.
 #[must_use]
 pub fn judge(evidence: &Evidence<'_>, pass: &BTreeMap<String, String>) -> Vec<Condition> {
     let mut all = vec![books(evidence), traces(evidence), ended(evidence), witnesses(evidence)];

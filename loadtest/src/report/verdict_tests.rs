@@ -382,7 +382,7 @@ fn those_who_measure_and_what_did_not_end_fail_a_run() {
     world.failures.push("a campaign has not ended in time".to_owned());
     assert_eq!(world.judged(&[]).1, Verdict::Failed);
     // Promises hold without being asked for.
-    for promise in ["statuses.given_up", "kill.beyond", "pause.left"] {
+    for promise in ["statuses.given_up", "start.early", "line.strayed", "kill.beyond", "pause.left"] {
         let mut world = truth();
         world.figures.insert(promise.to_owned(), 0.0);
         assert_eq!(world.judged(&[]).1, Verdict::Passed);

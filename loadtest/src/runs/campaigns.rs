@@ -48,9 +48,7 @@ pub async fn make_all(stage: &Stage, say: &(dyn Fn(&str) + Sync)) -> anyhow::Res
     if let Some(probe) = &stage.scenario.probe {
         let plan = CampaignPlan::new(PROBE, PROBE_POOL, "hello").rate(probe.rate).workers(64);
         let recipients = load::probe_recipients(&stage.scenario);
-        let start = Duration::ZERO;
-        let entry = PROBE.to_owned();
-        make(stage, Job { plan, entry, recipients, start, refill: false, external_ids: false }).await?;
+        make(stage, Job::new(plan, PROBE, recipients)).await?;
     }
     Ok(imported)
 }
@@ -61,6 +59,9 @@ async fn make(stage: &Stage, job: Job) -> anyhow::Result<usize> {
     let first = stage.numbers(job.recipients);
     let campaign = Made { job, first, started_ns: 0 };
     customer.import_audience(&campaign.job.plan.id, campaign.audience()).await?;
+    if campaign.job.repeated > 0 {
+        customer.import_again(&campaign.job.plan.id, campaign.audience(), campaign.job.repeated).await?;
+    }
     let mut made = stage.made.lock();
     made.push(campaign);
     Ok(made.len() - 1)

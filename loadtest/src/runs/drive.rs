@@ -11,7 +11,8 @@ use sluice_proto::v1::CampaignState;
 use tokio::time::Instant;
 
 use super::campaigns::{self, Imported};
-use super::evidence::{Ear, Remains, figures};
+use super::ear::Ear;
+use super::evidence::{Remains, figures};
 use super::pairs;
 use super::stage::{Stage, now_ns};
 use crate::harness::config::{FLOOR_LINE, Lines};
@@ -186,7 +187,9 @@ async fn judged(stage: &Stage, loaded: &Loaded, imported: Imported, pairs: Vec<P
         wanted.campaigns.push(one.job.plan.id.clone());
         wanted.recipients.insert(one.job.plan.id.clone(), one.audience());
     }
-    let mut ear = Ear::new(stage.recipients(), stage.left.lock().lowered.clone());
+    let probe_line =
+        scenario.probe.as_ref().map(|_| Lines::meta_id(crate::scenario::load::lines(scenario).meta.len() - 1));
+    let mut ear = Ear::new(stage.recipients(), stage.left.lock().lowered.clone(), probe_line.clone());
     let world = stage.world.lock().await;
     let check = world.check_heard(&stage.customer(), wanted, &mut ear).await?;
     if let Some(follower) = &loaded.follower {
@@ -208,8 +211,6 @@ async fn judged(stage: &Stage, loaded: &Loaded, imported: Imported, pairs: Vec<P
     for words in ear.above_lowered() {
         stage.failed(words);
     }
-    let probe_line =
-        scenario.probe.as_ref().map(|_| Lines::meta_id(crate::scenario::load::lines(scenario).meta.len() - 1));
     let main = lines.iter().filter(|line| line.arrivals > 0 && Some(&line.line) != probe_line.as_ref());
     let first_ns = main.clone().map(|line| line.first_ns).min().unwrap_or(0);
     let last_ns = main.clone().map(|line| line.last_ns).max().unwrap_or(0);

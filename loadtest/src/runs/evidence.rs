@@ -1,104 +1,21 @@
 //! From everything that a run left behind to its figures.
 
-use std::collections::{BTreeMap, HashMap};
-
-use sluice_proto::v1;
+use std::collections::BTreeMap;
 
 use super::campaigns::Imported;
-use super::stage::{BLOCK, Left, Made, Pause};
-use crate::harness::people;
-use crate::measure::arrivals::Arrivals;
+use super::ear::Ear;
+use super::stage::{Left, Made};
 use crate::measure::histogram::Snapshot;
-use crate::measure::own_rate::{self, Paced};
+use crate::measure::own_rate;
 use crate::measure::sampler::Sampled;
 use crate::measure::series::median;
 use crate::report::data::Pair;
 use crate::scenario::load::PROBE;
-use crate::sim::rates::{LineRate, SECOND_NS, highest_second};
-use crate::sim::records::Record;
+use crate::sim::rates::LineRate;
 use crate::sim::stats::LatencyReport;
 use crate::witness::compare::Policy;
-use crate::witness::fetch::Listener;
 use crate::witness::records::Shown;
 use crate::witness::report::Report;
-
-/// Hears the check and keeps what is about time.
-#[derive(Debug)]
-pub struct Ear {
-    /// Arrivals.
-    pub arrivals: Arrivals,
-    lowered: Vec<(u64, u64, u32)>,
-    by_line: HashMap<String, Vec<(u64, u8)>>,
-}
-
-impl Ear {
-    /// For so many recipients; `lowered` are stretches with another ceiling.
-    #[must_use]
-    pub fn new(recipients: u32, lowered: Vec<(u64, u64, u32)>) -> Self {
-        Self { arrivals: Arrivals::new(recipients as usize), lowered, by_line: HashMap::new() }
-    }
-
-    /// Whether campaigns kept to their own rates.
-    #[must_use]
-    pub fn own_rates(&self, made: &[Made], left: &Left, stalls: &[(u64, u64)]) -> own_rate::Found {
-        let paced = |made: &&Made| {
-            made.job.plan.rate.is_some() || left.rates.iter().any(|change| change.campaign == made.job.plan.id)
-        };
-        let campaigns = made.iter().filter(paced).map(|made| Paced {
-            campaign: made.job.plan.id.clone(),
-            rate: made.job.plan.rate.unwrap_or(0),
-            times: self.arrivals.times_of(made.range()),
-        });
-        own_rate::judge(campaigns, &left.rates, &left.disturbed, stalls)
-    }
-
-    /// How many messages of paused campaigns arrived that cannot have been in flight.
-    #[must_use]
-    pub fn left_paused(&self, made: &[Made], pauses: &[Pause]) -> u64 {
-        let left = |pause: &Pause| {
-            let made = made.iter().find(|made| made.job.plan.id == pause.campaign);
-            made.map_or(0, |made| pause.left(&self.arrivals.times_of(made.range()), made.job.plan.workers))
-        };
-        pauses.iter().map(left).sum()
-    }
-
-    /// Where more arrived within a second than the ceiling that was set for a while.
-    #[must_use]
-    pub fn above_lowered(&self) -> Vec<String> {
-        let mut all = Vec::new();
-        for (line, arrivals) in &self.by_line {
-            for (from, to, ceiling) in &self.lowered {
-                let mut within: Vec<(u64, u8)> =
-                    arrivals.iter().filter(|(at, _)| (*from..*to).contains(at)).copied().collect();
-                within.sort_unstable();
-                let (highest, _) = highest_second(&within);
-                if highest > u64::from(*ceiling) {
-                    all.push(format!("{line}: {highest} in one second under a ceiling lowered to {ceiling}"));
-                }
-            }
-        }
-        all
-    }
-}
-
-impl Listener for Ear {
-    fn accepted(&mut self, record: &Record) {
-        let number = people::number(&record.to).filter(|(block, _)| *block == BLOCK).map(|(_, n)| n as usize);
-        self.arrivals.accepted(&record.line, number, record.at_ns);
-        if !self.lowered.is_empty() {
-            self.by_line.entry(record.line.clone()).or_default().push((record.at_ns, record.cost));
-        }
-    }
-
-    fn message(&mut self, _: &str, message: &v1::Message) {
-        let number = people::number(&message.address).filter(|(block, _)| *block == BLOCK);
-        let intent = message.attempts.first().and_then(|attempt| attempt.intent_time);
-        if let (Some((_, n)), Some(at)) = (number, intent) {
-            let at_ns = at.seconds.unsigned_abs() * SECOND_NS + u64::from(at.nanos.unsigned_abs());
-            self.arrivals.intent(n as usize, at_ns);
-        }
-    }
-}
 
 /// What a run left behind.
 #[derive(Debug)]
@@ -249,6 +166,8 @@ fn lines(remains: &Remains<'_>, ear: &Ear, all: &mut Figures) {
     // 130429 and 20429 are what the simulator says above a ceiling (and in a storm, which a scenario knows of).
     let refused = remains.check.ledger.refused.values().flatten().filter(|(code, _)| [130_429, 20_429].contains(*code));
     all.put("line.refused", refused.map(|(_, count)| *count).sum::<u64>() as f64);
+    all.put("start.early", ear.early(remains.made) as f64);
+    all.maybe("line.strayed", ear.strayed(remains.made).map(|strayed| strayed as f64));
     all.maybe("campaign.above", remains.own_rates.above);
     all.maybe("campaign.rate_min", remains.own_rates.least);
     // Equal campaigns: those of one entry with the same rate and size.

@@ -83,14 +83,7 @@ async fn engine(stage: &Stage, floor: &Floor, n: u32) -> anyhow::Result<(f64, f6
     customer.create(&plan).await?;
     let first = stage.numbers(floor.messages);
     customer.import_from(&id, BLOCK, first, floor.messages).await?;
-    let job = Job {
-        plan,
-        entry: PAIR.to_owned(),
-        recipients: floor.messages,
-        start: Duration::ZERO,
-        refill: false,
-        external_ids: false,
-    };
+    let job = Job::new(plan, PAIR, floor.messages);
     stage.made.lock().push(Made { job, first, started_ns: 0 });
     let accepted = progress(&stage.control).await?.accepted;
     let world = stage.world.lock().await;

@@ -48,8 +48,8 @@ impl Made {
     /// Its recipients as they were imported.
     #[must_use]
     pub fn audience(&self) -> Audience {
-        let Job { recipients, external_ids, .. } = self.job;
-        Audience { block: BLOCK, first: self.first, count: recipients, external_ids }
+        let Job { recipients, external_ids, long, .. } = self.job;
+        Audience { block: BLOCK, first: self.first, count: recipients, external_ids, long }
     }
 }
 

@@ -336,6 +336,10 @@ fn check_campaign(scenario: &Scenario, n: usize, campaign: &Campaign, problems: 
     if campaign.recipients.is_some() == campaign.lasts_s.is_some() {
         problems.note(key("recipients"), "exactly one of recipients and lasts_s says how many");
     }
+    problems.unless((0.0..=1.0).contains(&campaign.repeated), &key("repeated"), "must be 0 to 1");
+    if campaign.long && campaign.channel != super::file::Channel::Sms {
+        problems.note(key("long"), "says nothing for channel meta");
+    }
     if !scenario.lines.iter().any(|line| line.channel == campaign.channel) {
         problems.hinted(key("channel"), "no line of this channel", "add one to [[lines]]");
     }

@@ -234,6 +234,10 @@ pub struct Campaign {
     pub refill: bool,
     /// Recipients have external ids.
     pub external_ids: bool,
+    /// Text messages are two SMS parts long.
+    pub long: bool,
+    /// Share of the recipients that are imported a second time, with other parameters.
+    pub repeated: f64,
 }
 
 impl Default for Campaign {
@@ -252,6 +256,8 @@ impl Default for Campaign {
             stagger_ms: 0,
             refill: false,
             external_ids: false,
+            long: false,
+            repeated: 0.0,
         }
     }
 }

@@ -30,6 +30,19 @@ pub struct Job {
     pub refill: bool,
     /// Its recipients have external ids.
     pub external_ids: bool,
+    /// Its text messages are two SMS parts long.
+    pub long: bool,
+    /// How many of its recipients are imported a second time.
+    pub repeated: u32,
+}
+
+impl Job {
+    /// A campaign of an entry that starts at the begin, of recipients without anything special.
+    #[must_use]
+    pub fn new(plan: CampaignPlan, entry: &str, recipients: u32) -> Self {
+        let (start, refill) = (Duration::ZERO, false);
+        Self { plan, entry: entry.to_owned(), recipients, start, refill, external_ids: false, long: false, repeated: 0 }
+    }
 }
 
 /// The lines of a scenario, the probe's last.
@@ -72,8 +85,10 @@ pub fn job(scenario: &Scenario, place: usize, n: u32) -> Job {
         (Some(seconds), Some(rate)) => rate.saturating_mul(seconds),
         _ => recipients_of(scenario, entry).draw(&mut dice),
     };
+    let recipients = recipients.max(1);
     let (pool, template) = match entry.channel {
         Channel::Meta => ("wa", "hello"),
+        Channel::Sms if entry.long => ("sms", "long"),
         Channel::Sms => ("sms", "text"),
     };
     let mut plan = CampaignPlan::new(&format!("{}-{:04}", entry.name, n + 1), pool, template)
@@ -84,12 +99,12 @@ pub fn job(scenario: &Scenario, place: usize, n: u32) -> Job {
     let start =
         Duration::from_secs_f64(entry.start_s) + Duration::from_millis(u64::from(entry.stagger_ms) * u64::from(n));
     Job {
-        plan,
-        entry: entry.name.clone(),
-        recipients: recipients.max(1),
         start,
         refill: entry.refill,
         external_ids: entry.external_ids,
+        long: entry.long,
+        repeated: (f64::from(recipients) * entry.repeated).ceil() as u32,
+        ..Job::new(plan, &entry.name, recipients)
     }
 }
 

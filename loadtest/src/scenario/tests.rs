@@ -46,6 +46,16 @@ fn quiet_days_and_bursts_bound_how_late_things_are() {
     }
 }
 
+/// A server that charges a text of two SMS parts as one, or that sends to whoever was imported twice, fails every check of a change.
+#[test]
+fn smoke_has_long_texts_and_recipients_that_are_imported_twice() {
+    let (_, text) = SHIPPED.iter().find(|(one, _)| *one == "smoke").expect("shipped");
+    let jobs = load::jobs(&read("smoke", text, &[], 1.0).expect("right"));
+    assert!(jobs.iter().any(|job| job.long && job.plan.template == "long"));
+    assert!(jobs.iter().any(|job| (10..=job.recipients).contains(&job.repeated)));
+    assert!(problems(&format!("{GOOD}long = true\n")).contains("campaigns[0].long: says nothing for channel meta"));
+}
+
 #[test]
 fn everything_wrong_is_said_at_once() {
     let text = "
@@ -59,6 +69,7 @@ fn everything_wrong_is_said_at_once() {
         [[campaigns]]
         recipients = 5
         lasts_s = 5
+        repeated = 2.0
         channel = \"sms\"
         rate = [9, 2]
         [[disturbances]]
@@ -85,6 +96,7 @@ fn everything_wrong_is_said_at_once() {
         "server.nodes: 3 nodes",
         "lines[0].ceiling: must be 1 to 1000000",
         "campaigns[0].recipients: exactly one of",
+        "campaigns[0].repeated: must be 0 to 1",
         "campaigns[0].channel: no line of this channel",
         "campaigns[0].rate: must be at least 1, lowest first",
         "disturbances[0].share: says nothing for Kill",

@@ -2,13 +2,13 @@
 //! ten million cost a bit each while they are compared.
 
 use super::records::Entry;
-use crate::harness::config::{CONTENT_SID, TEMPLATE, TEMPLATE_LANGUAGE, TEXT};
+use crate::harness::config::{CONTENT_SID, LONG_TEXT, TEMPLATE, TEMPLATE_LANGUAGE, TEXT};
 use crate::harness::people;
 use crate::sim::digest;
 use crate::sim::text::e164;
 
 /// The generated recipients `first..first + count` of a block.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Audience {
     /// Their block.
     pub block: u32,
@@ -18,6 +18,8 @@ pub struct Audience {
     pub count: u32,
     /// They were imported with external ids.
     pub external_ids: bool,
+    /// A text message to them is the long one.
+    pub long: bool,
 }
 
 impl Audience {
@@ -58,7 +60,8 @@ impl Audience {
         if entry.content == digest::content(recipient, CONTENT_SID, ["1", "2"].into_iter().zip(values)) {
             return true;
         }
-        let text = TEXT.replace("{{1}}", &name).replace("{{2}}", &discount);
+        let text = if self.long { LONG_TEXT } else { TEXT };
+        let text = text.replace("{{1}}", &name).replace("{{2}}", &discount);
         entry.content == digest::body(recipient, &text)
     }
 }

@@ -7,7 +7,7 @@ use super::doubts::Traceless;
 use super::records::{
     Attempt, Booked, Counts, DELIVERED, Entry, Exported, FAILED, Phase, READ, Refused, SENT, Shown, join, stage,
 };
-use crate::harness::config::{TEMPLATE, TEMPLATE_LANGUAGE, TEXT};
+use crate::harness::config::{LONG_TEXT, TEMPLATE, TEMPLATE_LANGUAGE, TEXT};
 use crate::harness::people;
 use crate::sim::digest;
 use crate::sim::ledger::{Answer, Why};
@@ -433,6 +433,7 @@ fn other_contents_and_other_records_than_imported_are_found() {
         of("other", [&name, &discount]),
         digest::template(digits(1), TEMPLATE, TEMPLATE_LANGUAGE, [name.as_str(), &discount].into_iter()),
         digest::body(digits(0), "Hello"),
+        digest::body(digits(0), &LONG_TEXT.replace("{{1}}", &name).replace("{{2}}", &discount)),
     ] {
         only(&run(Entry { content, ..entry(0, SENT) }, message(0, SENT)), Kind::WrongContent);
     }
