@@ -8,6 +8,17 @@ use super::histogram::{Latencies, Snapshot};
 const SECOND_NS: u64 = 1_000_000_000;
 /// A second with fewer arrivals says nothing about evenness.
 const EVEN_MIN: usize = 20;
+/// Below so many messages of each campaign a batch more or less decides who had more.
+pub const SHARE_MIN: usize = 100;
+
+/// Equal campaigns side by side: the fewest messages of one ÷ the most of another.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Share {
+    /// When the first of them ended.
+    pub last: f64,
+    /// At the worst moment from when each had sent [`SHARE_MIN`].
+    pub least: f64,
+}
 
 /// When each recipient was first accepted, and when anything arrived on each line.
 #[derive(Debug, Default)]
@@ -93,24 +104,44 @@ impl Arrivals {
         all.snapshot()
     }
 
-    /// Of campaigns that run side by side: the fewest arrivals ÷ the most, from when all had begun to when the first ended. `None`
-    /// unless each sent 100 in that time.
+    /// How evenly campaigns got their turns while all of them ran: from when the last had begun until the first ended. `None` unless each
+    /// sent [`SHARE_MIN`] in that time.
     #[must_use]
-    pub fn fair_share(&self, campaigns: &[Range<usize>]) -> Option<f64> {
-        let mut all = Vec::with_capacity(campaigns.len());
-        for range in campaigns {
-            let mut times: Vec<u64> = self.first_ns.get(range.clone())?.iter().copied().filter(|at| *at > 0).collect();
-            times.sort_unstable();
-            all.push(times);
+    pub fn fair_share(&self, campaigns: &[Range<usize>]) -> Option<Share> {
+        if campaigns.len() < 2 {
+            return None;
         }
-        let begin = all.iter().map(|times| times.first().copied()).collect::<Option<Vec<_>>>()?.into_iter().max()?;
-        let end = all.iter().filter_map(|times| times.last().copied()).min()?;
-        let count = |times: &Vec<u64>| {
-            times.partition_point(|at| *at <= end).saturating_sub(times.partition_point(|at| *at <= begin))
-        };
-        let counts: Vec<usize> = all.iter().map(count).collect();
-        let (fewest, most) = (*counts.iter().min()?, *counts.iter().max()?);
-        (campaigns.len() > 1 && fewest >= 100).then(|| fewest as f64 / most as f64)
+        let (mut begin, mut end) = (0, u64::MAX);
+        for range in campaigns {
+            let times = || self.first_ns.get(range.clone()).unwrap_or_default().iter().copied().filter(|at| *at > 0);
+            begin = begin.max(times().min()?);
+            end = end.min(times().max()?);
+        }
+        let mut turns: Vec<(u64, usize)> = Vec::new();
+        for (campaign, range) in campaigns.iter().enumerate() {
+            let times = self.first_ns.get(range.clone()).unwrap_or_default().iter().copied();
+            turns.extend(times.filter(|at| *at > begin && *at <= end).map(|at| (at, campaign)));
+        }
+        turns.sort_unstable();
+        let mut sent = vec![0; campaigns.len()];
+        // How many campaigns have sent so many.
+        let mut having = vec![campaigns.len()];
+        let (mut fewest, mut least) = (0, f64::INFINITY);
+        let mut last = 0.0;
+        for (_, campaign) in turns {
+            having[sent[campaign]] -= 1;
+            sent[campaign] += 1;
+            if having.len() == sent[campaign] {
+                having.push(0);
+            }
+            having[sent[campaign]] += 1;
+            fewest += usize::from(having[fewest] == 0);
+            if fewest >= SHARE_MIN {
+                last = fewest as f64 / (having.len() - 1) as f64;
+                least = least.min(last);
+            }
+        }
+        (fewest >= SHARE_MIN).then_some(Share { last, least })
     }
 }
 
@@ -201,8 +232,24 @@ mod tests {
             arrivals.accepted("l", Some(1_000 + n), 1 + 100 * MS + n as u64 * 2 * MS);
         }
         let share = arrivals.fair_share(&[0..1_000, 1_000..2_000]).expect("enough");
-        assert!((0.49..0.51).contains(&share), "{share}");
+        assert!((0.49..0.51).contains(&share.last), "{share:?}");
         assert_eq!(arrivals.fair_share(std::slice::from_ref(&(0..1_000))), None, "nobody to share with");
         assert_eq!(arrivals.fair_share(&[0..50, 1_000..2_000]), None, "too few");
+    }
+
+    #[test]
+    fn who_is_starved_for_a_while_and_made_up_to_is_seen() {
+        let mut arrivals = Arrivals::new(3_000);
+        // The second stands still from 200 ms to 500 ms, then runs at twice the pace until both are even.
+        let late = |n: u64| if n < 200 { n } else { (500 + (n - 200) / 2).max(n) };
+        for n in 0..1_000_u64 {
+            arrivals.accepted("l", Some(n as usize), SECOND_NS + n * MS);
+            arrivals.accepted("l", Some(1_000 + n as usize), SECOND_NS + late(n) * MS);
+            arrivals.accepted("l", Some(2_000 + n as usize), SECOND_NS + n * MS);
+        }
+        let share = arrivals.fair_share(&[0..1_000, 1_000..2_000, 2_000..3_000]).expect("enough");
+        assert!(share.last > 0.99 && (0.38..0.42).contains(&share.least), "{share:?}");
+        let even = arrivals.fair_share(&[0..1_000, 2_000..3_000]).expect("enough");
+        assert!(even.least >= 0.99, "{even:?}");
     }
 }

@@ -46,6 +46,7 @@ pub const ALL: &[Kind] = &[
     more("rate.statuses", "statuses/s", "acknowledged, from the first arrival to the last acknowledgement"),
     more("rate.cycle", "msg/s", "messages with all their statuses, from the first arrival to the last acknowledgement"),
     more("import.rows", "rows/s", "imported and durable, over all imports before the begin"),
+    less("import.memory", "MiB", "peak resident memory of the server until everything was imported"),
     // Latencies.
     less("start.p50", "ms", "start call to the first byte at the provider, median over campaigns"),
     less("start.p99", "ms", "the same, 99th percentile"),
@@ -72,7 +73,8 @@ pub const ALL: &[Kind] = &[
     less("line.highest", "of the ceiling", "most that arrived on a line within any second"),
     less("line.refused", "requests", "refused by the provider as above a line's ceiling"),
     less("line.strayed", "messages", "came by a line of another pool than their campaign's"),
-    more("share.least", "of the most", "equal campaigns side by side: fewest messages ÷ most"),
+    more("share.least", "of the most", "equal campaigns side by side: fewest messages ÷ most, when the first ended"),
+    more("share.always", "of the most", "the same at the worst moment from when each had sent 100"),
     less(
         "campaign.above",
         "messages",

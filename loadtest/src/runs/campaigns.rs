@@ -26,6 +26,8 @@ pub struct Imported {
     pub rows: u64,
     /// Seconds.
     pub took_s: f64,
+    /// Highest resident memory of the server until then, KiB.
+    pub peak_kib: u64,
 }
 
 /// Makes all campaigns of the scenario and imports their recipients.
@@ -50,6 +52,7 @@ pub async fn make_all(stage: &Stage, say: &(dyn Fn(&str) + Sync)) -> anyhow::Res
         let recipients = load::probe_recipients(&stage.scenario);
         make(stage, Job::new(plan, PROBE, recipients)).await?;
     }
+    imported.peak_kib = stage.world.lock().await.server()?.rss_peak_kib();
     Ok(imported)
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::campaigns::Imported;
 use super::ear::Ear;
 use super::stage::{Left, Made};
+use crate::measure::arrivals::Share;
 use crate::measure::histogram::Snapshot;
 use crate::measure::own_rate;
 use crate::measure::sampler::Sampled;
@@ -148,6 +149,7 @@ fn through(remains: &Remains<'_>, all: &mut Figures) {
     }
     if remains.imported.took_s > 0.0 {
         all.put("import.rows", remains.imported.rows as f64 / remains.imported.took_s);
+        all.put("import.memory", remains.imported.peak_kib as f64 / 1024.0);
     }
     all.put("took", remains.took_s);
     let campaigns = &remains.check.campaigns;
@@ -176,8 +178,9 @@ fn lines(remains: &Remains<'_>, ear: &Ear, all: &mut Figures) {
         let key = (made.job.entry.as_str(), made.job.recipients, made.job.plan.rate.unwrap_or(0));
         groups.entry(key).or_default().push(made.range());
     }
-    let shares = groups.values().filter_map(|ranges| ear.arrivals.fair_share(ranges));
-    all.maybe("share.least", shares.reduce(f64::min));
+    let shares: Vec<Share> = groups.values().filter_map(|ranges| ear.arrivals.fair_share(ranges)).collect();
+    all.maybe("share.least", shares.iter().map(|share| share.last).reduce(f64::min));
+    all.maybe("share.always", shares.iter().map(|share| share.least).reduce(f64::min));
 }
 
 fn costs(remains: &Remains<'_>, all: &mut Figures) {
