@@ -76,6 +76,8 @@ def build():
         row("Nodes"),
         graph("Processor", "Cores in use, by node.", "none", [(rate("process_cpu_seconds_total", 'job="sluice"'), "{{instance}}")], [board("loadtest"), reference()]),
         graph("Memory", "Resident. It does not grow with the size of campaigns: a steady rise is a defect.", "bytes", [(now("process_resident_memory_bytes", 'job="sluice"'), "{{instance}}")], [reference()]),
+        graph("Actors behind", "How late actors came at worst to what they had set themselves for a moment: as long a message to them waits. Above a tenth of a second the process gets too little CPU, or one actor has too much to do.", "s",
+              [(f"max by (actor) ({now('sluice_actor_mailbox_delay_seconds')})", "{{actor}}")], [reference()], warn=0.1, log=True),
         graph("File descriptors", "Open, as a share of the most allowed. At 1 no connection is accepted any more.", "percentunit",
               [(f"{now('process_open_fds', eq('job=', 'sluice'))} / {now('process_max_fds', eq('job=', 'sluice'))}", "{{instance}}")], [runbook("file-descriptors")], warn=0.8, maximum=1),
         graph("Connections", "Open connections by listener, and connections that the kernel could not hand over (per second).", "short",

@@ -178,6 +178,9 @@ impl Engine {
         set(names::STORE_WRITABLE, u64::from(health.writable));
         set(names::STORE_SIZE, health.bytes);
         metrics::gauge!(names::COMMIT_LAG).set(health.commit_lag.as_secs_f64());
+        for (actor, delay) in names::delays::shown(self.context.clock.mono()) {
+            metrics::gauge!(names::ACTOR_DELAY, "actor" => actor).set(delay.as_secs_f64());
+        }
     }
 
     /// Stops in the direction of the data: no more hand-out, senders bring in their answers, outcomes reach the ledger. New

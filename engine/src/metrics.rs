@@ -1,6 +1,7 @@
 //! The engine's own metrics: names, units and what a rise tells the person on call. Labels come from closed sets; no label holds
 //! a phone number, a tenant's text or an id that a tenant can make up.
 
+pub(crate) mod delays;
 mod handles;
 
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
@@ -73,6 +74,8 @@ pub const CLOCK_SKEW: &str = "sluice_node_clock_skew_seconds";
 pub const LATE_FACTS: &str = "sluice_late_facts_total";
 /// Actors that panicked.
 pub const ACTOR_PANICS: &str = "sluice_actor_panics_total";
+/// How late actors come to their messages.
+pub const ACTOR_DELAY: &str = "sluice_actor_mailbox_delay_seconds";
 /// Running campaigns.
 pub const CAMPAIGNS_RUNNING: &str = "sluice_campaigns_running";
 /// Campaigns held by the system.
@@ -247,6 +250,8 @@ pub const METRICS: &[Metric] = &[
         "Messages at which a former owner's write landed after the pool was taken over, found by counting anew and counted since. A few follow a take-over; a steady rise is a defect."),
     Metric::counter(ACTOR_PANICS, "panics", &["actor"],
         "Actors that panicked and were started anew: status, line, campaign. Any rise is a defect; the fifth in a row holds the line or the campaign."),
+    Metric::gauge(ACTOR_DELAY, "seconds", &["actor"],
+        "How late an actor (supervisor, line, campaign) came at worst to what it had set itself for a moment, over the last 15 to 30 s: as long a message to it waits in its mailbox. A few thousandths as a rule; a tenth and more means that the process gets too little CPU or that one actor has too much to do."),
     Metric::gauge(CAMPAIGNS_RUNNING, "campaigns", &[],
         "Campaigns that are running."),
     Metric::gauge(CAMPAIGNS_HELD, "campaigns", &[],

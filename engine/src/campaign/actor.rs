@@ -15,6 +15,7 @@ use crate::control::Binding;
 use crate::domain::pacer::Pacer;
 use crate::domain::time::UnixMillis;
 use crate::line::permits::Permits;
+use crate::metrics::delays;
 use crate::store::{StoreResult, ToSend, Window};
 use crate::supervisor::{Context, SupervisorMsg};
 
@@ -402,8 +403,10 @@ impl CampaignWork {
 
     /// The tick that was armed last is over. One that an earlier moment overtook changes nothing: else each would go on for ever.
     fn ticked(&mut self) {
-        if self.tick_at.is_some_and(|at| at <= Instant::now() + TICK_GRAIN) {
+        let now = Instant::now();
+        if let Some(at) = self.tick_at.filter(|at| *at <= now + TICK_GRAIN) {
             self.tick_at = None;
+            delays::note(delays::Of::Campaign, self.args.context.clock.mono(), now.saturating_duration_since(at));
         }
     }
 

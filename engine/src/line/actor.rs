@@ -13,6 +13,8 @@ use crate::config::EngineConfig;
 use crate::control::Binding;
 use crate::domain::ids::CampaignKey;
 use crate::domain::share::Shares;
+use crate::domain::time::Mono;
+use crate::metrics::delays;
 use crate::sender::{SenderActor, SenderCore, SenderMsg};
 use crate::supervisor::SupervisorMsg;
 
@@ -33,7 +35,8 @@ pub(crate) struct LineState {
     actors: Vec<ActorRef<SenderMsg>>,
     shares: Shares,
     wanting: HashMap<CampaignKey, CampaignRef>,
-    ticking: bool,
+    /// When the tick that was armed comes.
+    tick_due: Option<Mono>,
     next_sender: usize,
     binding: Option<Binding>,
 }
@@ -58,7 +61,7 @@ impl Actor for LineActor {
             actors,
             shares: Shares::default(),
             wanting: HashMap::new(),
-            ticking: false,
+            tick_due: None,
             next_sender: 0,
             binding: None,
         })
@@ -82,7 +85,7 @@ impl Actor for LineActor {
             }
             LineMsg::Tick => {
                 crate::faults::point("line.tick");
-                state.ticking = false;
+                state.ticked();
             }
             LineMsg::Stopped => {
                 crate::faults::point("line.stopped");
@@ -142,6 +145,13 @@ impl LineState {
         }
     }
 
+    fn ticked(&mut self) {
+        if let Some(due) = self.tick_due.take() {
+            let now = self.args.shared.clock.mono();
+            delays::note(delays::Of::Line, now, now.since(due));
+        }
+    }
+
     fn deal(&mut self, myself: &ActorRef<LineMsg>) {
         if self.shares.wanting() == 0 {
             return;
@@ -168,9 +178,9 @@ impl LineState {
                 let _ = actor.cast(CampaignMsg::LineBinds(binding));
             }
         }
-        if self.shares.wanting() > 0 && !self.ticking {
-            self.ticking = true;
+        if self.shares.wanting() > 0 && self.tick_due.is_none() {
             let after = if room == Room::Stopped { STOPPED_TICK } else { TICK };
+            self.tick_due = Some(shared.clock.mono() + after);
             drop(myself.send_after(after, || LineMsg::Tick));
         }
     }
@@ -222,7 +232,7 @@ mod tests {
             actors: Vec::new(),
             shares: Shares::default(),
             wanting: HashMap::new(),
-            ticking: false,
+            tick_due: None,
             next_sender: 0,
             binding: None,
         };

@@ -14,6 +14,7 @@ use crate::domain::ids::{CampaignKey, LineKey, PoolId};
 use crate::domain::line::LineHoldKind;
 use crate::domain::time::Mono;
 use crate::line::{LineActor, LineArgs, LineMsg, LineRef};
+use crate::metrics::delays;
 use crate::status::StatusActor;
 
 const PUBLISH_EVERY: Duration = Duration::from_millis(50);
@@ -51,6 +52,8 @@ pub(crate) struct Children {
     /// With the pool that each was started in.
     lines: HashMap<LineKey, (LineRef, PoolId)>,
     rows: HashMap<Child, Row>,
+    /// When the next [`SupervisorMsg::Publish`] is due.
+    publish_due: Option<Mono>,
 }
 
 /// The supervisor's actor.
@@ -74,6 +77,7 @@ impl Actor for SupervisorActor {
             campaigns: HashMap::new(),
             lines: HashMap::new(),
             rows: HashMap::new(),
+            publish_due: None,
         };
         // The whole house from what outlives the actors: at the first start, and after a panic here.
         for shard in 0..children.context.ledger.shards().len() {
@@ -138,7 +142,12 @@ impl Actor for SupervisorActor {
             }
             SupervisorMsg::Publish => {
                 crate::faults::point("supervisor.publish");
+                let now = children.context.clock.mono();
+                if let Some(due) = children.publish_due {
+                    delays::note(delays::Of::Supervisor, now, now.since(due));
+                }
                 duties::publish(&children.context);
+                children.publish_due = Some(children.context.clock.mono() + PUBLISH_EVERY);
                 drop(myself.send_after(PUBLISH_EVERY, || SupervisorMsg::Publish));
             }
             SupervisorMsg::Second => {
