@@ -26,6 +26,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let out = std::path::PathBuf::from(std::env::var("OUT_DIR")?);
     std::fs::write(out.join("sluice_descriptor.bin"), descriptors.encode_to_vec())?;
     tonic_prost_build::configure().bytes(".sluice.v1").compile_fds(descriptors)?;
-    tonic_prost_build::configure().compile_fds(protox::compile(INTERNAL, ["."])?)?;
+    let internal = protox::compile(INTERNAL, ["."])?;
+    std::fs::write(out.join("sluice_internal_descriptor.bin"), internal.encode_to_vec())?;
+    tonic_prost_build::configure().compile_fds(internal)?;
     Ok(())
 }

@@ -16,6 +16,7 @@ use sluice_engine::domain::campaign::Settings;
 use sluice_engine::domain::ids::{AccountId, TenantId};
 use sluice_engine::domain::provider_kind::ProviderKind;
 use sluice_engine::domain::time::Clock;
+use sluice_engine::nodes::protocol::PROTOCOL;
 use sluice_engine::provider::{self, Credentials};
 use sluice_engine::store::Store;
 use sluice_engine::store::embedded::{self, EmbeddedConfig, EmbeddedStore};
@@ -199,7 +200,8 @@ fn other_nodes(config: &Config, engine: &Engine) -> anyhow::Result<Option<Arc<No
         streams_max: inside.streams_max,
     };
     let directory = engine.directory();
-    Ok(Some(Nodes::new(nodes::Parts { name: name.clone(), directory, secret, tls, limits })))
+    let parts = nodes::Parts { name: name.clone(), protocol: PROTOCOL, directory, secret, tls, limits };
+    Ok(Some(Nodes::new(parts)))
 }
 
 /// The last line: what somebody has to know who stopped the server.
@@ -252,6 +254,7 @@ async fn open_store(config: &Config, clock: &Clock) -> anyhow::Result<Arc<dyn St
             name,
             address: config.nodes.advertise.clone().unwrap_or_default(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
+            protocol: PROTOCOL,
         });
         return Ok(ScyllaStore::open(scylla, clock.clone()).await?);
     }

@@ -68,7 +68,7 @@ pub const IMPORT_ROWS: &str = "sluice_import_rows_total";
 
 /// Counter, label `result`: `exported`, `failed`, `dropped`.
 pub const TRACE_SPANS: &str = "sluice_trace_spans_total";
-/// Counter, label `outcome`: `answered`, `not_mine`, `lost`, `stranger`, `given_up`.
+/// Counter, label `outcome`: `answered`, `not_mine`, `lost`, `stranger`, `apart`, `given_up`.
 pub const FORWARDED_CALLS: &str = "sluice_forwarded_calls_total";
 /// Histogram, no labels.
 pub const FORWARDED_CALL_DURATION: &str = "sluice_forwarded_call_duration_seconds";
@@ -145,7 +145,7 @@ pub const METRICS: &[Metric] = &[
     Metric::counter(TRACE_SPANS, "spans", &["result"],
         "Spans of traces, by what became of them. failed: the collector did not take them (the log says why); dropped: more came than it takes, so lower traces.message_ratio or look at the collector. Messages are not concerned."),
     Metric::counter(FORWARDED_CALLS, "calls", &["outcome"],
-        "gRPC calls sent on to the node that owns what they are about, by what came of it. not_mine and lost are asked again elsewhere: a few stand for a pool that changes hands, many for nodes that do not reach each other. given_up was answered UNAVAILABLE, since no node owned it before the caller's deadline. stranger is a wrong node secret or a wrong address; the log names the node."),
+        "gRPC calls sent on to the node that owns what they are about, by what came of it. not_mine and lost are asked again elsewhere: a few stand for a pool that changes hands, many for nodes that do not reach each other. given_up was answered UNAVAILABLE, since no node owned it before the caller's deadline. stranger is a wrong node secret or a wrong address, apart a node whose version is too far from this one's; the log names the node."),
     Metric::histogram(FORWARDED_CALL_DURATION, "seconds", &[],
         "Time of a call at another node, the way there and back included. Compare with the times of calls: the difference is the network between the nodes."),
     Metric::counter(FORWARDED_EVENTS, "events", &["outcome"],

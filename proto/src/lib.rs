@@ -20,3 +20,6 @@ pub mod internal {
 
 /// The encoded `google.protobuf.FileDescriptorSet` of the contract and what it imports, for reflection and for tests that walk every RPC.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/sluice_descriptor.bin"));
+
+/// The same of [`internal`], apart so that reflection does not show it.
+pub const INTERNAL_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/sluice_internal_descriptor.bin"));

@@ -1,5 +1,6 @@
 //! `nodes`: who shares the ledger, and who works on what, and why.
 
+use sluice_engine::nodes::protocol::work_together;
 use sluice_proto::v1::{
     GetNodesRequest, GetNodesResponse, Node, NodeState, OwnershipReason, OwnershipState, PoolOwnership,
 };
@@ -21,6 +22,7 @@ fn text(answer: &GetNodesResponse, width: Option<u16>) -> String {
         return format!("{} has its ledger for itself: everything is its own.\n", answer.node_id);
     }
     let mut nodes = Table::new(width, &["NODE", "STATE", "POOLS>", "LOAD>", "LEASE", "CLOCK", "ADDRESS", "VERSION"]);
+    let own = answer.nodes.iter().find(|node| node.node_id == answer.node_id).map_or(0, |node| node.protocol);
     for node in &answer.nodes {
         let name =
             if node.node_id == answer.node_id { format!("{} (this)", node.node_id) } else { node.node_id.clone() };
@@ -36,6 +38,7 @@ fn text(answer: &GetNodesResponse, width: Option<u16>) -> String {
         ]);
     }
     let mut text = nodes.text();
+    text.extend(answer.nodes.iter().filter_map(|node| other_protocol(node, own)));
     if !answer.pools.is_empty() {
         let mut pools = Table::new(width, &["POOL", "NODE", "STATE", "WHY", "SINCE"]);
         for pool in &answer.pools {
@@ -51,6 +54,16 @@ fn text(answer: &GetNodesResponse, width: Option<u16>) -> String {
         text.push_str(&pools.text());
     }
     text
+}
+
+/// A line for a node that does not understand quite what the answering one does.
+fn other_protocol(node: &Node, own: u32) -> Option<String> {
+    // Servers before the first that says so, and who is gone and says nothing any more.
+    if [0, own].contains(&node.protocol) || own == 0 || node.state() == NodeState::Gone {
+        return None;
+    }
+    let so = if work_together(own, node.protocol) { "they work together" } else { "they refuse each other's calls" };
+    Some(format!("{} speaks protocol {} and this node {own}: {so}.\n", node.node_id, node.protocol))
 }
 
 const fn state(state: NodeState) -> &'static str {

@@ -89,6 +89,7 @@ pub(super) struct Outcomes {
     not_mine: Counter,
     lost: Counter,
     stranger: Counter,
+    apart: Counter,
     given_up: Counter,
     duration: Histogram,
 }
@@ -101,6 +102,7 @@ impl Outcomes {
             not_mine: outcome("not_mine"),
             lost: outcome("lost"),
             stranger: outcome("stranger"),
+            apart: outcome("apart"),
             given_up: outcome("given_up"),
             duration: metrics::histogram!(names::FORWARDED_CALL_DURATION),
         }
@@ -140,6 +142,11 @@ impl Nodes {
                         }
                         // Once more it might decide about what came of the first decision.
                         Err(Unanswered::Lost(_)) if call.again == Again::Decides => return undecided(),
+                        Err(Unanswered::Apart) => {
+                            return no_owner(
+                                "the owner's version is too far from this node's: try again, at another node or when all are upgraded",
+                            );
+                        }
                         Err(Unanswered::NotMine | Unanswered::Unreached(_) | Unanswered::Lost(_)) => None,
                     }
                 }
@@ -195,10 +202,8 @@ impl Nodes {
         let left = until.saturating_duration_since(began);
         let body = carried.body();
         let asked = async {
-            let answer = self
-                .peers
-                .ask(peer, || self.alive(), call.path, Some(call.caller), body, call.all.then_some(left))
-                .await?;
+            let (caller, left) = (Some(call.caller), call.all.then_some(left));
+            let answer = self.peers.ask(peer, call.path, caller, body, left).await?;
             carried.taken(answer).await
         };
         let answer = tokio::select! {
@@ -214,6 +219,7 @@ impl Nodes {
             }
             Err(Unanswered::NotMine) => self.calls.not_mine.increment(1),
             Err(Unanswered::Stranger) => self.calls.stranger.increment(1),
+            Err(Unanswered::Apart) => self.calls.apart.increment(1),
             Err(Unanswered::Unreached(error) | Unanswered::Lost(error)) => {
                 self.calls.lost.increment(1);
                 tracing::info!(

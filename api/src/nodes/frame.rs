@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf as _, Bytes, BytesMut};
 use futures_util::stream::{self, StreamExt as _};
 use http_body_util::{BodyExt as _, BodyStream, Full, StreamBody};
 use hyper::body::{Body as _, Frame};
@@ -68,6 +68,25 @@ impl Peeked {
         let read = stream::iter([Ok(Frame::data(self.read))]);
         Body::new(StreamBody::new(read.chain(BodyStream::new(self.rest))))
     }
+
+    /// The same, each message being looked at before it arrives whole: it ends with what `expect` refuses one with.
+    pub(super) fn into_checked(self, expect: impl Fn(&[u8]) -> Result<(), Status> + Send + 'static) -> Body {
+        // Its size is bounded by whoever reads it, who gets all but its last part first.
+        let mut begun = BytesMut::new();
+        let frames = BodyStream::new(self.into_body()).map(move |frame| {
+            let frame = frame?;
+            if let Some(data) = frame.data_ref() {
+                begun.extend_from_slice(data);
+            }
+            while let Some(message) = message(&begun) {
+                let length = PREFIX + message.len();
+                expect(message)?;
+                begun.advance(length);
+            }
+            Ok::<_, Status>(frame)
+        });
+        Body::new(StreamBody::new(frames))
+    }
 }
 
 /// A body that begins with `first` and goes on with what is handed over later; it ends after `first` when nothing ever is.
@@ -104,6 +123,26 @@ mod tests {
                 assert_eq!(message(&peeked.read), Some(&b"first"[..]), "cut at {cut}");
                 assert_eq!(all(peeked.into_body()).await, stream, "cut at {cut}");
             }
+        }
+    }
+
+    #[tokio::test]
+    async fn every_message_is_looked_at_before_it_is_whole() {
+        let stream = [framed(b"first"), framed(b"second"), framed(b"third")].concat();
+        for cut in 1..stream.len() {
+            let (head, tail) = stream.split_at(cut);
+            let peeked = async || peek(parts(&[head, tail]), false, 100, IDLE).await.unwrap();
+            assert_eq!(all(peeked().await.into_checked(|_| Ok(()))).await, stream, "cut at {cut}");
+            let refuse = |message: &[u8]| if message == b"third" { Err(Status::aborted("no")) } else { Ok(()) };
+            let mut body = BodyStream::new(peeked().await.into_checked(refuse));
+            let mut passed = BytesMut::new();
+            let refused = loop {
+                match body.next().await.unwrap() {
+                    Ok(frame) => passed.extend_from_slice(frame.data_ref().unwrap()),
+                    Err(status) => break status,
+                }
+            };
+            assert!(refused.code() == tonic::Code::Aborted && passed.len() < stream.len(), "cut at {cut}");
         }
     }
 

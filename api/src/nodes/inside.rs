@@ -7,9 +7,11 @@ use std::task::{Context, Poll};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
+use prost_reflect::MessageDescriptor;
 use sluice_engine::control::Error;
 use sluice_engine::domain::ids::TenantId;
 use sluice_engine::nodes::Whereabouts;
+use sluice_engine::nodes::protocol::{FIRST, work_together};
 use sluice_engine::webhook::WebhookSink;
 use sluice_proto::internal::v1;
 use sluice_proto::internal::v1::node_service_server::NodeService;
@@ -19,10 +21,10 @@ use tonic::codegen::http::{HeaderMap, HeaderValue, Request, Response};
 use tower::{Layer, Service};
 
 use super::forward::is_good;
-use super::peers::headers;
+use super::peers::{self, headers};
 use super::proof::Claim;
 use super::routes::{self, Again, Route, Subject};
-use super::{Nodes, events, frame};
+use super::{Nodes, events, frame, newer};
 use crate::auth::scopes::{Access, access};
 use crate::auth::{Principal, Scope};
 use crate::grpc::status;
@@ -73,7 +75,7 @@ where
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         // Whatever claims to be a principal before this point is not one.
         request.extensions_mut().remove::<Principal>();
-        let (proof, caller) = match self.nodes.admit(request.uri().path(), request.headers()) {
+        let admitted = match self.nodes.admit(request.uri().path(), request.headers()) {
             Ok(admitted) => admitted,
             Err(status) => return Box::pin(std::future::ready(Ok(status.into_http()))),
         };
@@ -81,7 +83,8 @@ where
         let mut inner = std::mem::replace(&mut self.inner, copy);
         let nodes = Arc::clone(&self.nodes);
         Box::pin(async move {
-            let mut response = match nodes.own(request, caller).await {
+            let proof = admitted.proof.clone();
+            let mut response = match nodes.own(request, admitted).await {
                 Ok((request, changes)) => nodes.if_kept(changes, inner.call(request).await?).await,
                 Err(refused) => refused,
             };
@@ -91,70 +94,90 @@ where
     }
 }
 
+/// A call that another node of this installation made.
+struct Admitted {
+    /// Goes with the answer.
+    proof: HeaderValue,
+    /// For whom it asks; `None`: for itself.
+    caller: Option<Principal>,
+    /// What its messages may hold, where the asker's version is newer.
+    known: Option<MessageDescriptor>,
+}
+
 impl Nodes {
-    /// The proof that goes with the answer, and the caller for whom another node asks.
-    fn admit(&self, path: &str, headers: &HeaderMap) -> Result<(HeaderValue, Option<Principal>), Status> {
+    /// Lets a call in by what stands in its head.
+    ///
+    /// # Errors
+    /// What is wrong with it; with a proof once the asker has proven its own.
+    fn admit(&self, path: &str, headers: &HeaderMap) -> Result<Admitted, Status> {
         let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok()).unwrap_or_default();
-        let (from, to) = (text(headers::FROM), text(headers::TO));
-        let caller = [headers::TENANT, headers::SUBJECT, headers::SCOPES].map(|name| text(name).as_bytes());
-        if to != self.peers.name() && !to.is_empty() {
-            metrics::counter!(names::NODE_STRANGERS, "side" => "asking").increment(1);
-            let own = self.peers.name();
-            if self.peers.may_say() {
-                tracing::error!(from, to, "a call for another node arrived here: check [nodes] advertise of that node");
-            }
+        let (from, to, own) = (text(headers::FROM), text(headers::TO), self.peers.name());
+        // Before anything whose form may be another in another protocol.
+        let theirs = peers::protocol(headers).unwrap_or(FIRST);
+        if !work_together(self.peers.protocol(), theirs) {
+            return Err(self.apart(from, theirs));
+        }
+        if to != own && !to.is_empty() {
+            self.stranger(from, "a call for another node arrived here: check [nodes] advertise of that node");
             return Err(Status::unauthenticated(format!("this is {own}, not {to}: check [nodes] advertise of {to}")));
         }
-        let claim = Claim { from, to, path, caller };
+        let caller = [headers::TENANT, headers::SUBJECT, headers::SCOPES].map(|name| text(name).as_bytes());
+        let claim = Claim { from, to, path, caller, protocol: text(headers::PROTOCOL) };
         let proof = self.peers.secret().accept(text(headers::PROOF), &claim);
         let proof = proof.and_then(|proof| HeaderValue::from_str(&proof).ok()).ok_or_else(|| {
-            metrics::counter!(names::NODE_STRANGERS, "side" => "asking").increment(1);
-            if self.peers.may_say() {
-                tracing::error!(from, "a node without this installation's node secret was refused: [nodes] secret must be the same on all nodes");
-            }
+            self.stranger(from, "a node without this installation's node secret was refused: [nodes] secret must be the same on all nodes");
             Status::unauthenticated("the node secret is another here: [nodes] secret must be the same on all nodes")
         })?;
-        if path.starts_with(SERVICE) {
-            return Ok((proof, None));
-        }
-        let unreadable = || {
-            Status::internal(
-                "the caller that a node names cannot be read: do the nodes' versions differ by more than one?",
-            )
+        let proven = |mut status: Status| {
+            status.metadata_mut().as_mut().insert(headers::PROOF, proof.clone());
+            status
         };
-        let principal = principal(headers).ok_or_else(unreadable)?;
-        match access(path) {
-            Some(Access::Needs(scope)) if principal.scopes.contains(scope) => Ok((proof, Some(principal))),
-            _ => Err(Status::permission_denied("the caller may not do that")),
-        }
+        let known = if theirs > self.peers.protocol() {
+            Some(newer::request_of(path).ok_or_else(|| proven(newer::refused(path)))?)
+        } else {
+            None
+        };
+        let caller = if path.starts_with(SERVICE) { None } else { Some(permitted(path, headers).map_err(proven)?) };
+        Ok(Admitted { proof, caller, known })
     }
 
     /// The request with its caller, if it is about what this node owns, and what it changes the record of; else the answer.
     async fn own(
         &self,
         request: Request<Body>,
-        caller: Option<Principal>,
+        admitted: Admitted,
     ) -> Result<(Request<Body>, Option<(TenantId, Subject)>), Response<Body>> {
-        let Some(caller) = caller else { return Ok((request, None)) };
-        let (_, Route::Owner(named, again)) = routes::route(request.uri().path()) else {
-            return Err(Status::unimplemented("this call is answered where it arrives").into_http());
-        };
         let (mut head, body) = request.into_parts();
-        let (streamed, limits) = (again == Again::Offsets, &self.limits);
-        let peeked =
-            frame::peek(body, !streamed, limits.message_bytes_max, limits.idle).await.map_err(Status::into_http)?;
-        let subject = frame::message(&peeked.read).and_then(|m| named(peeked.read.slice_ref(m)).ok().flatten());
-        if let Some(subject) = &subject {
-            match self.whereabouts(&caller.tenant, subject).await {
-                Ok(Whereabouts::Here) => {}
-                Ok(_) => return Err(not_mine()),
+        let Admitted { caller, known, .. } = admitted;
+        let route = match (&caller, routes::route(head.uri.path())) {
+            (Some(caller), (_, Route::Owner(named, again))) => Some((caller, named, again)),
+            (Some(_), _) => return Err(Status::unimplemented("this call is answered where it arrives").into_http()),
+            (None, _) => None,
+        };
+        let streamed = matches!(route, Some((.., Again::Offsets)));
+        let bytes_max = route.map_or(events::MESSAGE_BYTES_MAX, |_| self.limits.message_bytes_max);
+        let peeked = frame::peek(body, !streamed, bytes_max, self.limits.idle).await.map_err(Status::into_http)?;
+        let mut changes = None;
+        if let (Some((caller, named, again)), Some(message)) = (route, frame::message(&peeked.read))
+            && let Ok(Some(subject)) = named(peeked.read.slice_ref(message))
+        {
+            match self.whereabouts(&caller.tenant, &subject).await {
+                Ok(Whereabouts::Here) => {
+                    let is_change = matches!(again, Again::Settles | Again::Versioned | Again::RequestId);
+                    changes = is_change.then(|| (caller.tenant.clone(), subject));
+                }
+                Ok(_) => return Err(not_mine().into_http()),
                 Err(error) => return Err(status::of(&error.into()).into_http()),
             }
         }
-        let changes = matches!(again, Again::Settles | Again::Versioned | Again::RequestId);
-        let changes = subject.filter(|_| changes).map(|subject| (caller.tenant.clone(), subject));
-        head.extensions.insert(caller);
-        Ok((Request::from_parts(head, peeked.into_body()), changes))
+        if let Some(caller) = caller {
+            head.extensions.insert(caller);
+        }
+        let body = match known {
+            Some(request) => peeked.into_checked(move |message| newer::expect_known(&request, message)),
+            None => peeked.into_body(),
+        };
+        Ok((Request::from_parts(head, body), changes))
     }
 
     /// The answer, if what was changed is this node's still: else its owner may not know of the change, and has to be asked.
@@ -165,13 +188,51 @@ impl Nodes {
             _ => status::of(&Error::Elsewhere(format!("{subject:?} went while it was changed"))).into_http(),
         }
     }
+
+    /// Counts a call of somebody who does not belong here, and says so once in a while.
+    fn stranger(&self, from: &str, what: &'static str) {
+        metrics::counter!(names::NODE_STRANGERS, "side" => "asking").increment(1);
+        if self.peers.may_say(from) {
+            tracing::error!(from, "{what}");
+        }
+    }
+
+    /// The answer to a node whose version is too far from this one's.
+    fn apart(&self, from: &str, theirs: u32) -> Status {
+        let (name, own) = (self.peers.name(), self.peers.protocol());
+        if self.peers.may_say(from) {
+            tracing::error!(
+                from,
+                theirs,
+                own,
+                "a call of a node whose protocol is more than one from this one's was refused: bring the older of the two to the next version"
+            );
+        }
+        let mut status = Status::failed_precondition(format!(
+            "node {name} speaks protocol {own}, {from} speaks {theirs}, and they may differ by one: bring the older of the two to the next version"
+        ));
+        status.metadata_mut().as_mut().insert(headers::PROTOCOL, own.into());
+        status
+    }
 }
 
-/// The answer to what this node does not own: nothing was done.
-fn not_mine() -> Response<Body> {
-    let mut response: Response<Body> = Status::unavailable("this node does not own it").into_http();
-    response.headers_mut().insert(headers::NOT_MINE, HeaderValue::from_static("1"));
-    response
+/// The answer to what this node does not own: nothing was done, and the asker looks again.
+fn not_mine() -> Status {
+    let mut status = Status::unavailable("this node does not own it");
+    status.metadata_mut().as_mut().insert(headers::NOT_MINE, HeaderValue::from_static("1"));
+    status
+}
+
+/// The caller for whom a node asks, if he may ask that.
+fn permitted(path: &str, headers: &HeaderMap) -> Result<Principal, Status> {
+    let unreadable = || {
+        Status::internal("the caller that a node names cannot be read: do the nodes' versions differ by more than one?")
+    };
+    let principal = principal(headers).ok_or_else(unreadable)?;
+    match access(path) {
+        Some(Access::Needs(scope)) if principal.scopes.contains(scope) => Ok(principal),
+        _ => Err(Status::permission_denied("the caller may not do that")),
+    }
 }
 
 fn principal(headers: &HeaderMap) -> Option<Principal> {

@@ -9,8 +9,8 @@
 //! ```
 //!
 //! A call is sent on as it came, as bytes: which one goes where stands in one table (`routes`), not in forty handlers. The inside
-//! listener serves the same services behind the node secret (`proof`), checks that what is asked for is its own, and never sends on:
-//! a call makes one hop. A node alone has none of this: no layer looks at its calls, and its events go straight to the engine.
+//! listener serves the same services behind the node secret (`proof`), reads a newer node's calls strictly (`newer`),
+//! checks that what is asked for is its own, and never sends on: a call makes one hop. A node alone has none of this: no layer looks at its calls, and its events go straight to the engine.
 
 mod deadline;
 pub mod events;
@@ -18,6 +18,7 @@ mod forward;
 mod frame;
 mod front;
 mod inside;
+mod newer;
 mod peers;
 pub mod proof;
 mod routes;
@@ -56,6 +57,8 @@ const LOOK_FOR_LOSS: Duration = Duration::from_secs(1);
 pub struct Parts {
     /// This node's name.
     pub name: String,
+    /// What it understands of others: [`sluice_engine::nodes::protocol::PROTOCOL`].
+    pub protocol: u32,
     /// Who owns what.
     pub directory: Arc<dyn Directory>,
     /// The installation's node secret.
@@ -97,10 +100,10 @@ impl Nodes {
     /// A node among others.
     #[must_use]
     pub fn new(parts: Parts) -> Arc<Self> {
-        let Parts { name, directory, secret, tls, limits } = parts;
+        let Parts { name, protocol, directory, secret, tls, limits } = parts;
         Arc::new(Self {
+            peers: Peers::new(name, protocol, Arc::clone(&directory), secret, tls),
             directory,
-            peers: Peers::new(name, secret, tls),
             limits,
             streams: Arc::new(Semaphore::new(limits.streams_max)),
             calls: forward::Outcomes::new(),

@@ -1,12 +1,14 @@
 //! The ways to other nodes: one connection each, opened when it is first needed and kept; every call with its proof.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use parking_lot::Mutex;
-use sluice_engine::nodes::Peer;
+use sluice_engine::nodes::protocol::work_together;
+use sluice_engine::nodes::{Directory, Peer};
 use tokio::time::Instant;
 use tonic::body::Body;
 use tonic::codegen::http::{HeaderMap, HeaderValue, Request, Response, Uri};
@@ -15,7 +17,7 @@ use tonic::{Code, Status};
 use tower::{Service as _, ServiceExt as _};
 
 use super::deadline;
-use super::proof::{Claim, NodeSecret};
+use super::proof::{Claim, NodeSecret, Nonce};
 use crate::auth::Principal;
 use crate::metrics as names;
 
@@ -23,8 +25,9 @@ use crate::metrics as names;
 const CONNECT_WITHIN: Duration = Duration::from_secs(1);
 /// How often a connection is asked whether it still lives, and how long the answer may take: a frozen node is given up within both.
 const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(3));
-/// Log lines about one thing that goes wrong with every call: one in this time.
+/// Log lines about one node with which something goes wrong with every call: one in this time, and about so many nodes at most.
 const SAY_AGAIN: Duration = Duration::from_secs(10);
+const SAID_MAX: usize = 64;
 
 /// The headers of a call between nodes.
 pub(super) mod headers {
@@ -32,6 +35,8 @@ pub(super) mod headers {
     pub(crate) const FROM: &str = "sluice-node";
     /// The addressee's name.
     pub(crate) const TO: &str = "sluice-node-to";
+    /// What the asker understands; in an answer: the addressee, which does not work together with the asker.
+    pub(crate) const PROTOCOL: &str = "sluice-node-protocol";
     /// The proof of both directions.
     pub(crate) const PROOF: &str = "sluice-node-proof";
     /// The caller's tenant.
@@ -55,16 +60,22 @@ pub(super) enum Unanswered {
     Lost(String),
     /// The node and this one do not belong together; what to do about it was logged.
     Stranger,
+    /// The node's version is too far from this one's; what to do about it was logged.
+    Apart,
 }
 
 /// The ways to other nodes.
 pub(super) struct Peers {
     /// This node's name.
     name: String,
+    /// What this node understands.
+    protocol: u32,
+    directory: Arc<dyn Directory>,
     secret: NodeSecret,
     tls: Option<ClientTlsConfig>,
     channels: Mutex<HashMap<String, (Peer, Channel)>>,
-    said: Mutex<Option<Instant>>,
+    /// When something was last said, by node.
+    said: Mutex<HashMap<String, Instant>>,
 }
 
 /// The caller in the form in which it travels.
@@ -86,37 +97,49 @@ impl Caller {
 }
 
 impl Peers {
-    pub(super) fn new(name: String, secret: NodeSecret, tls: Option<ClientTlsConfig>) -> Self {
-        Self { name, secret, tls, channels: Mutex::default(), said: Mutex::default() }
+    pub(super) fn new(
+        name: String,
+        protocol: u32,
+        directory: Arc<dyn Directory>,
+        secret: NodeSecret,
+        tls: Option<ClientTlsConfig>,
+    ) -> Self {
+        let (channels, said) = (Mutex::default(), Mutex::default());
+        Self { name, protocol, directory, secret, tls, channels, said }
     }
 
     pub(super) fn name(&self) -> &str {
         &self.name
     }
 
+    pub(super) fn protocol(&self) -> u32 {
+        self.protocol
+    }
+
     pub(super) fn secret(&self) -> &NodeSecret {
         &self.secret
     }
 
-    /// Whether it is time to say something again that is said for every call.
-    pub(super) fn may_say(&self) -> bool {
+    /// Whether it is time to say something again that is said for every call from or to a node; its name may be anything.
+    pub(super) fn may_say(&self, node: &str) -> bool {
         let mut said = self.said.lock();
-        let due = said.is_none_or(|at| at.elapsed() >= SAY_AGAIN);
+        said.retain(|_, at| at.elapsed() < SAY_AGAIN);
+        let due = said.len() < SAID_MAX && !said.contains_key(node);
         if due {
-            *said = Some(Instant::now());
+            said.insert(node.to_owned(), Instant::now());
         }
         due
     }
 
-    /// Forgets connections to nodes that are not in `alive`.
-    fn channel(&self, peer: &Peer, alive: impl FnOnce() -> Vec<Peer>) -> Result<Channel, String> {
+    /// The connection to a node. Forgets those to nodes that are gone.
+    fn channel(&self, peer: &Peer) -> Result<Channel, String> {
         let mut channels = self.channels.lock();
         if let Some((known, channel)) = channels.get(&peer.name)
             && known == peer
         {
             return Ok(channel.clone());
         }
-        let alive = alive();
+        let alive = self.directory.alive();
         channels.retain(|name, _| alive.iter().any(|node| node.name == *name));
         let channel = self.endpoint(peer)?.connect_lazy();
         channels.insert(peer.name.clone(), (peer.clone(), channel.clone()));
@@ -144,48 +167,28 @@ impl Peers {
     pub(super) async fn ask(
         &self,
         peer: &Peer,
-        alive: impl FnOnce() -> Vec<Peer>,
         path: &'static str,
         caller: Option<&Principal>,
         body: Body,
         left: Option<Duration>,
     ) -> Result<Response<Body>, Unanswered> {
+        if !work_together(self.protocol, peer.protocol) {
+            return Err(self.apart(peer, peer.protocol));
+        }
         let lost = |error: &dyn std::fmt::Display| Unanswered::Lost(format!("{}: {error}", peer.name));
         let unreached = |error: String| Unanswered::Unreached(format!("{}: {error}", peer.name));
-        let mut channel = self.channel(peer, alive).map_err(unreached)?;
+        let mut channel = self.channel(peer).map_err(unreached)?;
         let caller = match caller.map(Caller::of) {
             Some(None) => return Err(unreached("the caller's name cannot be sent".to_owned())),
             Some(caller) => caller,
             None => None,
         };
-        let text = |part: fn(&Caller) -> &HeaderValue| caller.as_ref().map_or(&b""[..], |c| part(c).as_bytes());
-        let claim = Claim {
-            from: &self.name,
-            to: &peer.name,
-            path,
-            caller: [text(|c| &c.tenant), text(|c| &c.subject), text(|c| &c.scopes)],
-        };
-        let (proof, nonce) = self.secret.ask(&claim);
-        let mut request = Request::new(body);
-        *request.method_mut() = tonic::codegen::http::Method::POST;
-        *request.uri_mut() = Uri::from_static(path);
-        let ours = [
-            ("content-type", HeaderValue::from_static("application/grpc")),
-            ("te", HeaderValue::from_static("trailers")),
-            (headers::FROM, value(&self.name)),
-            (headers::TO, value(&peer.name)),
-            (headers::PROOF, value(&proof)),
-        ];
-        request.headers_mut().extend(ours.map(named));
-        if let Some(Caller { tenant, subject, scopes }) = caller {
-            let who = [(headers::TENANT, tenant), (headers::SUBJECT, subject), (headers::SCOPES, scopes)];
-            request.headers_mut().extend(who.map(named));
-        }
-        if let Some(left) = left {
-            request.headers_mut().insert(deadline::HEADER, deadline::header(left));
-        }
         if let Err(error) = channel.ready().await {
             return Err(unreached(self.unreached(peer, &with_causes(&error))));
+        }
+        let (mut request, nonce) = self.sealed(peer, path, caller, body);
+        if let Some(left) = left {
+            request.headers_mut().insert(deadline::HEADER, deadline::header(left));
         }
         let mut response = match channel.call(request).await {
             Ok(response) => response,
@@ -198,6 +201,11 @@ impl Peers {
             return Err(lost(&"out of time"));
         }
         if !proven.is_some_and(|proof| self.secret.is_answer(proof.as_bytes(), &nonce)) {
+            if let Some(theirs) = protocol(response.headers())
+                && !work_together(self.protocol, theirs)
+            {
+                return Err(self.apart(peer, theirs));
+            }
             self.stranger(peer, response.headers());
             return Err(Unanswered::Stranger);
         }
@@ -207,9 +215,54 @@ impl Peers {
         Ok(response)
     }
 
+    /// A call with its proof, and the nonce to check the answer by.
+    fn sealed(&self, peer: &Peer, path: &'static str, caller: Option<Caller>, body: Body) -> (Request<Body>, Nonce) {
+        let text = |part: fn(&Caller) -> &HeaderValue| caller.as_ref().map_or(&b""[..], |c| part(c).as_bytes());
+        let protocol = self.protocol.to_string();
+        let claim = Claim {
+            from: &self.name,
+            to: &peer.name,
+            path,
+            caller: [text(|c| &c.tenant), text(|c| &c.subject), text(|c| &c.scopes)],
+            protocol: &protocol,
+        };
+        let (proof, nonce) = self.secret.ask(&claim);
+        let mut request = Request::new(body);
+        *request.method_mut() = tonic::codegen::http::Method::POST;
+        *request.uri_mut() = Uri::from_static(path);
+        let ours = [
+            ("content-type", HeaderValue::from_static("application/grpc")),
+            ("te", HeaderValue::from_static("trailers")),
+            (headers::FROM, value(&self.name)),
+            (headers::TO, value(&peer.name)),
+            (headers::PROTOCOL, value(&protocol)),
+            (headers::PROOF, value(&proof)),
+        ];
+        request.headers_mut().extend(ours.map(named));
+        if let Some(Caller { tenant, subject, scopes }) = caller {
+            let who = [(headers::TENANT, tenant), (headers::SUBJECT, subject), (headers::SCOPES, scopes)];
+            request.headers_mut().extend(who.map(named));
+        }
+        (request, nonce)
+    }
+
+    /// Says once in a while that a node's version is too far from this one's.
+    fn apart(&self, peer: &Peer, theirs: u32) -> Unanswered {
+        if self.may_say(&peer.name) {
+            tracing::error!(
+                peer = peer.name,
+                address = peer.address,
+                theirs,
+                own = self.protocol,
+                "a node's protocol is more than one from this one's: neither takes the other's calls, events for it are set aside; bring the older of the two to the next version"
+            );
+        }
+        Unanswered::Apart
+    }
+
     /// Says once in a while that a node cannot be reached; gives the reason back.
     fn unreached(&self, peer: &Peer, reason: &str) -> String {
-        if self.may_say() {
+        if self.may_say(&peer.name) {
             tracing::warn!(
                 peer = peer.name,
                 address = peer.address,
@@ -223,7 +276,7 @@ impl Peers {
     /// Says once in a while that a node does not prove the secret.
     fn stranger(&self, peer: &Peer, answer: &HeaderMap) {
         metrics::counter!(names::NODE_STRANGERS, "side" => "asked").increment(1);
-        if self.may_say() {
+        if self.may_say(&peer.name) {
             let said = Status::from_header_map(answer).map(|status| status.message().to_owned()).unwrap_or_default();
             tracing::error!(
                 peer = peer.name,
@@ -242,6 +295,11 @@ fn named((name, value): (&'static str, HeaderValue)) -> (tonic::codegen::http::H
 /// Node names and proofs are ASCII; what is not would be refused by the addressee.
 fn value(text: &str) -> HeaderValue {
     HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static(""))
+}
+
+/// What a node says that it understands.
+pub(super) fn protocol(headers: &HeaderMap) -> Option<u32> {
+    headers.get(headers::PROTOCOL)?.to_str().ok()?.parse().ok()
 }
 
 /// Whether no connection could be made.

@@ -39,6 +39,8 @@ pub(super) struct Claim<'a> {
     pub(super) path: &'a str,
     /// The caller's tenant, subject and scopes; empty where a node asks for itself.
     pub(super) caller: [&'a [u8]; 3],
+    /// What the asker understands, as it is sent.
+    pub(super) protocol: &'a str,
 }
 
 /// The nonce of a call, as it is sent.
@@ -89,10 +91,10 @@ impl NodeSecret {
     }
 }
 
-fn asked<'a>(nonce: &'a str, claim: &Claim<'a>) -> [&'a [u8]; 8] {
+fn asked<'a>(nonce: &'a str, claim: &Claim<'a>) -> [&'a [u8]; 9] {
     let [tenant, subject, scopes] = claim.caller;
-    let texts = [nonce, claim.from, claim.to, claim.path].map(str::as_bytes);
-    [b"sluice node asks", texts[0], texts[1], texts[2], texts[3], tenant, subject, scopes]
+    let [nonce, from, to, path] = [nonce, claim.from, claim.to, claim.path].map(str::as_bytes);
+    [b"sluice node asks", nonce, from, to, path, tenant, subject, scopes, claim.protocol.as_bytes()]
 }
 
 fn answered(nonce: &str) -> [&[u8]; 2] {
@@ -104,7 +106,7 @@ mod tests {
     use super::*;
 
     fn claim() -> Claim<'static> {
-        Claim { from: "a", to: "b", path: "/p", caller: [b"acme", b"ada", b"read"] }
+        Claim { from: "a", to: "b", path: "/p", caller: [b"acme", b"ada", b"read"], protocol: "1" }
     }
 
     fn secret(fill: char) -> NodeSecret {
@@ -137,6 +139,7 @@ mod tests {
             Claim { path: "/q", ..claim() },
             Claim { caller: [b"acm", b"eada", b"read"], ..claim() },
             Claim { caller: [b"acme", b"ada", b"read send"], ..claim() },
+            Claim { protocol: "2", ..claim() },
         ] {
             assert_eq!(secret('s').accept(&proof, &other), None, "{other:?}");
         }

@@ -52,12 +52,13 @@ impl Nodes {
         request: &Q,
     ) -> Result<A, String> {
         let body = frame::whole(frame::framed(&request.encode_to_vec()));
-        let asked = self.peers.ask(peer, || self.alive(), path, None, body, Some(ANSWER_WITHIN));
+        let asked = self.peers.ask(peer, path, None, body, Some(ANSWER_WITHIN));
         match tokio::time::timeout(ANSWER_WITHIN, asked).await {
             Ok(Ok(response)) => answer(response).await.map_err(|status| status.message().to_owned()),
             Ok(Err(Unanswered::Unreached(error) | Unanswered::Lost(error))) => Err(error),
             Ok(Err(Unanswered::NotMine)) => Err("it is not its own".to_owned()),
             Ok(Err(Unanswered::Stranger)) => Err("it does not prove the node secret".to_owned()),
+            Ok(Err(Unanswered::Apart)) => Err("its version is too far from this node's".to_owned()),
             Err(_) => Err(format!("{} does not answer", peer.name)),
         }
     }

@@ -38,7 +38,12 @@ fn ledger() -> ScyllaConfig {
 
 async fn node(ledger: &ScyllaConfig, name: &str, provider: &Arc<Provider>) -> Node {
     let mut ledger = ledger.clone();
-    ledger.node = Some(NodeConfig { name: name.to_owned(), address: format!("{name}:7403"), version: "1".to_owned() });
+    ledger.node = Some(NodeConfig {
+        name: name.to_owned(),
+        address: format!("{name}:7403"),
+        version: "1".to_owned(),
+        protocol: 1,
+    });
     let (step, slept) = (Arc::new(AtomicI64::new(0)), Arc::new(AtomicU64::new(0)));
     let system = Clock::system();
     let clock = Clock::with_wall({

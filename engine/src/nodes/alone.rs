@@ -42,6 +42,10 @@ impl Directory for Alone {
     fn alive(&self) -> Vec<Peer> {
         Vec::new()
     }
+
+    fn epoch(&self) -> u64 {
+        0
+    }
 }
 
 #[async_trait]

@@ -5,7 +5,7 @@
 //!
 //! `lease` is a node's own count of its term, `watch` what it knows of the others', `plan` decides who is to have what, `ownership` is the
 //! ledger's part, `table` holds what is known and answers [`Directory`]; the `keeper` looks, decides, and moves pools into the engine
-//! (and out of it by `giving`).
+//! (and out of it by `giving`). `protocol` says which versions work together.
 
 mod alone;
 mod giving;
@@ -13,6 +13,7 @@ mod keeper;
 mod lease;
 mod ownership;
 pub mod plan;
+pub mod protocol;
 mod skew;
 mod table;
 mod view;
@@ -43,6 +44,8 @@ pub struct Peer {
     pub address: String,
     /// The epoch of its lease. A node that was away and came back is another.
     pub epoch: u64,
+    /// What it understands, see [`protocol::PROTOCOL`].
+    pub protocol: u32,
 }
 
 /// Where the work on something is done.
@@ -70,6 +73,8 @@ pub trait Directory: Send + Sync + 'static {
     async fn of_line(&self, tenant: &TenantId, id: &LineId) -> StoreResult<Whereabouts>;
     /// The nodes that are alive, this one too.
     fn alive(&self) -> Vec<Peer>;
+    /// The epoch of this node's term. Of a name no two processes ever have the same one, and the later one's is higher.
+    fn epoch(&self) -> u64;
 }
 
 /// What is this engine's, as its actors ask.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use super::Lease;
+use super::{Lease, Peer};
 use crate::domain::ids::{CampaignKey, LineKey, MessageKey, PoolId, TenantId};
 use crate::domain::message::Event;
 use crate::domain::time::UnixMillis;
@@ -50,6 +50,8 @@ pub struct NodeSeen {
     pub address: String,
     /// Of its program.
     pub version: String,
+    /// What it understands, see [`super::protocol::PROTOCOL`].
+    pub protocol: u32,
     /// It gives its pools away and takes none.
     pub draining: bool,
     /// Its term is over: it left, or somebody ended it.
@@ -60,6 +62,13 @@ pub struct NodeSeen {
     pub load: u64,
     /// How long its lease is, as it counts it; zero: it does not say.
     pub lease: Duration,
+}
+
+impl NodeSeen {
+    /// The node of this row and name, to be asked.
+    pub(crate) fn peer(&self, name: &str) -> Peer {
+        Peer { name: name.to_owned(), address: self.address.clone(), epoch: self.epoch, protocol: self.protocol }
+    }
 }
 
 /// Who has a pool.

@@ -154,6 +154,7 @@ mod tests {
             renewal: 1,
             address: String::new(),
             version: String::new(),
+            protocol: 1,
             draining,
             left,
             wall: UnixMillis(0),

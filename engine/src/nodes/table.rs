@@ -146,9 +146,7 @@ impl Table {
         match snapshot.owner_of(pool) {
             // Taken, and not loaded yet.
             Some((name, _)) if name == self.ownership.name() => Whereabouts::Nobody,
-            Some((name, node)) => {
-                Whereabouts::There(Peer { name: name.to_owned(), address: node.address.clone(), epoch: node.epoch })
-            }
+            Some((name, node)) => Whereabouts::There(node.peer(name)),
             None if snapshot.pools.contains_key(pool) => Whereabouts::Nobody,
             None => {
                 self.want(pool.clone());
@@ -209,9 +207,11 @@ impl Directory for Table {
     fn alive(&self) -> Vec<Peer> {
         let snapshot = self.snapshot.load();
         let alive = snapshot.nodes.iter().filter(|(_, node)| !node.left);
-        alive
-            .map(|(name, node)| Peer { name: name.clone(), address: node.address.clone(), epoch: node.epoch })
-            .collect()
+        alive.map(|(name, node)| node.peer(name)).collect()
+    }
+
+    fn epoch(&self) -> u64 {
+        self.ownership.term().0
     }
 }
 
@@ -278,6 +278,7 @@ impl Mine for Table {
             name: name.clone(),
             address: node.address.clone(),
             version: node.version.clone(),
+            protocol: node.protocol,
             epoch: node.epoch,
             alive: !node.left,
             draining: node.draining,

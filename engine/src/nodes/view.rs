@@ -30,6 +30,8 @@ pub struct NodeView {
     pub address: String,
     /// Of its program.
     pub version: String,
+    /// What it understands of other nodes, see [`super::protocol::PROTOCOL`].
+    pub protocol: u32,
     /// Of its lease.
     pub epoch: u64,
     /// Its term goes on, as far as is known.

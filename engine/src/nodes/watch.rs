@@ -81,6 +81,7 @@ mod tests {
             renewal,
             address: String::new(),
             version: String::new(),
+            protocol: 1,
             draining: false,
             left: false,
             wall: UnixMillis(0),

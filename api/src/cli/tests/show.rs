@@ -114,6 +114,7 @@ async fn who_owns_what_and_why() {
         node_id: name.into(),
         address: "10.0.0.7:7403".into(),
         version: "0.1.0".into(),
+        protocol: 1,
         state: state.into(),
         load: 161,
         pools: 2,
@@ -135,9 +136,11 @@ async fn who_owns_what_and_why() {
                 v1::Node {
                     silent_for: span(0, 300_000_000),
                     clock_ahead: span(-1, -250_000_000),
+                    protocol: 3,
                     ..node("b", v1::NodeState::Draining)
                 },
-                v1::Node { load: 0, pools: 0, ..node("c", v1::NodeState::Gone) },
+                v1::Node { load: 0, pools: 0, protocol: 7, ..node("c", v1::NodeState::Gone) },
+                v1::Node { protocol: 2, ..node("d", v1::NodeState::Alive) },
             ],
             pools: vec![pool("sms", "a", ""), pool("wa", "b", "a")],
             ..v1::GetNodesResponse::default()

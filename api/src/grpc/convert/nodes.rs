@@ -34,6 +34,7 @@ fn node(view: NodeView, me: &str) -> v1::Node {
         node_id: view.name,
         address: view.address,
         version: view.version,
+        protocol: view.protocol,
         epoch: view.epoch,
         state: state.into(),
         load: view.load,
@@ -87,6 +88,7 @@ mod tests {
             name: name.to_owned(),
             address: "10.0.0.7:7403".to_owned(),
             version: "1".to_owned(),
+            protocol: if name == "b" { 2 } else { 1 },
             epoch: 3,
             alive: true,
             draining: name == "b",
@@ -118,6 +120,7 @@ mod tests {
         assert_eq!((told.node_id.as_str(), told.generation, told.nodes.len()), ("a", 4, 2));
         let [me, other] = &told.nodes[..] else { panic!() };
         assert_eq!((me.state(), other.state()), (v1::NodeState::Alive, v1::NodeState::Draining));
+        assert_eq!((me.protocol, other.protocol), (1, 2));
         assert_eq!((me.lease_left.is_some(), me.silent_for, me.clock_ahead), (true, None, None));
         let behind = other.clock_ahead.unwrap();
         assert_eq!((behind.seconds, behind.nanos, other.lease_left), (-1, -250_000_000, None));

@@ -13,6 +13,7 @@ use sluice_engine::domain::campaign::Campaign;
 use sluice_engine::domain::ids::{AccountId, CampaignId, CampaignKey, LineId, LineKey, PoolId, TenantId};
 use sluice_engine::domain::line::{Line, ProviderKind};
 use sluice_engine::domain::time::{Clock, UnixMillis};
+use sluice_engine::nodes::protocol::PROTOCOL;
 use sluice_engine::nodes::{Directory, Peer, Whereabouts};
 use sluice_engine::store::embedded::{EmbeddedConfig, EmbeddedStore};
 use sluice_engine::store::{Entry, EntryResult, Store, StoreResult};
@@ -158,6 +159,9 @@ impl Directory for FakeDirectory {
     fn alive(&self) -> Vec<Peer> {
         self.roll.lock().values().cloned().collect()
     }
+    fn epoch(&self) -> u64 {
+        self.roll.lock().get(&self.me).map_or(0, |me| me.epoch)
+    }
 }
 
 /// The ledger that the nodes share.
@@ -228,6 +232,23 @@ impl House {
 
     /// The same, speaking TLS with the test certificate to nodes whose certificate this authority signed (PEM).
     pub(super) async fn node_over(&self, name: &str, fill: char, owners: Owners, trusts: Option<&str>) -> Node {
+        self.node_of(PROTOCOL, name, fill, owners, trusts).await
+    }
+
+    /// What a node with this name sees.
+    pub(super) fn directory(&self, name: &str, owners: Owners) -> FakeDirectory {
+        let (roll, store) = (Arc::clone(&self.roll), Arc::clone(&self.store));
+        FakeDirectory { me: name.to_owned(), owners, roll, store }
+    }
+
+    /// Nodes of versions that speak these protocols, which see the same owners.
+    pub(super) async fn and_of<const N: usize>(&self, nodes: [(&str, u32); N]) -> [Node; N] {
+        let owners = Owners::default();
+        let nodes = nodes.map(|(name, protocol)| self.node_of(protocol, name, 's', Arc::clone(&owners), None));
+        futures_util::future::join_all(nodes).await.try_into().unwrap_or_else(|_| panic!("as many"))
+    }
+
+    async fn node_of(&self, protocol: u32, name: &str, fill: char, owners: Owners, trusts: Option<&str>) -> Node {
         // As the binary does at its start.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let store = Arc::clone(&self.store);
@@ -244,11 +265,10 @@ impl House {
             defaults: Defaults::default(),
         })
         .unwrap();
-        let directory =
-            FakeDirectory { me: name.to_owned(), owners: Arc::clone(&owners), roll: Arc::clone(&self.roll), store };
         let nodes = Nodes::new(nodes::Parts {
             name: name.to_owned(),
-            directory: Arc::new(directory),
+            protocol,
+            directory: Arc::new(self.directory(name, Arc::clone(&owners))),
             secret: secret(fill),
             tls: trusts.map(|ca| ClientTlsConfig::new().ca_certificate(Certificate::from_pem(ca))),
             limits: limits(),
@@ -261,6 +281,7 @@ impl House {
             [TcpListener::bind("127.0.0.1:0").await.unwrap(), TcpListener::bind("127.0.0.1:0").await.unwrap()];
         let addresses = [public.local_addr().unwrap(), inside.local_addr().unwrap()];
         self.enrol(name, addresses[1]);
+        self.roll.lock().entry(name.to_owned()).and_modify(|peer| peer.protocol = protocol);
         let (shutdown, stop) = (CancellationToken::new(), CancellationToken::new());
         let info = ServerInfo { version: "0.0.0", node_id: name.to_owned(), store_kind: "sqlite", schema_version: 1 };
         let server = Arc::new(GrpcServer::new(GrpcParts {
@@ -290,8 +311,8 @@ impl House {
     /// Puts a node's inside address into the roll, under a new epoch.
     pub(super) fn enrol(&self, name: &str, inside: SocketAddr) {
         let mut roll = self.roll.lock();
-        let epoch = roll.get(name).map_or(0, |peer| peer.epoch) + 1;
-        roll.insert(name.to_owned(), Peer { name: name.to_owned(), address: inside.to_string(), epoch });
+        let (epoch, protocol) = roll.get(name).map_or((1, PROTOCOL), |peer| (peer.epoch + 1, peer.protocol));
+        roll.insert(name.to_owned(), Peer { name: name.to_owned(), address: inside.to_string(), epoch, protocol });
     }
 }
 
@@ -313,7 +334,7 @@ impl Node {
         Channel::from_shared(format!("http://{}", self.public)).unwrap().connect().await.unwrap()
     }
 
-    async fn authorised(&self) -> Authorised {
+    pub(super) async fn authorised(&self) -> Authorised {
         InterceptedService::new(self.channel().await, bench::bearer("acme", "read send admin"))
     }
 

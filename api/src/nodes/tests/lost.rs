@@ -12,6 +12,7 @@ use sluice_engine::domain::ids::{CampaignId, CampaignKey, LineId, MessageKey, Po
 use sluice_engine::domain::message::Event;
 use sluice_engine::domain::stage::Shown;
 use sluice_engine::domain::time::UnixMillis;
+use sluice_engine::nodes::protocol::PROTOCOL;
 use sluice_engine::nodes::{Directory, Peer, Whereabouts};
 use sluice_engine::store::{Entry, StoreResult};
 use sluice_proto::v1;
@@ -21,11 +22,10 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use tonic::Code;
 
-use super::house::{House, limits, secret};
+use super::house::{House, Owners, limits, secret};
 use crate::auth::{Principal, Scope};
 use crate::grpc::tests::bench;
 use crate::nodes::peers::{Peers, Unanswered};
-use crate::nodes::proof::NodeSecret;
 use crate::nodes::{Nodes, Parts};
 
 /// A way to `to` whose first connection brings everything there and nothing back, until `cut`; the following ones are whole.
@@ -141,6 +141,9 @@ impl Directory for Turns {
     fn alive(&self) -> Vec<Peer> {
         Vec::new()
     }
+    fn epoch(&self) -> u64 {
+        1
+    }
 }
 
 /// The pool goes while its record is changed: whoever has it next may have read the record before, and is asked, too.
@@ -155,6 +158,7 @@ async fn what_went_while_it_was_changed_is_changed_where_it_is() {
     for (turns, expected) in [(vec![], 1), (vec![Nobody, Here], 2)] {
         let nodes = Nodes::new(Parts {
             name: "a".to_owned(),
+            protocol: PROTOCOL,
             directory: Arc::new(Turns(Mutex::new(turns))),
             secret: secret('s'),
             tls: None,
@@ -178,11 +182,12 @@ async fn what_went_while_it_was_changed_is_changed_where_it_is() {
 #[tokio::test]
 async fn an_address_that_nobody_reaches_is_named() {
     let address = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    let secret = NodeSecret::new(&"s".repeat(64)).unwrap();
-    let peers = Peers::new("b".to_owned(), secret, None);
+    let house = House::new();
+    let directory = Arc::new(house.directory("b", Owners::default()));
+    let peers = Peers::new("b".to_owned(), PROTOCOL, directory, secret('s'), None);
     for address in [address.to_string(), "no-such-host.invalid:1".to_owned()] {
-        let peer = Peer { name: "a".to_owned(), address: address.clone(), epoch: 1 };
-        let asked = peers.ask(&peer, Vec::new, "/any", None, tonic::body::Body::empty(), None).await;
+        let peer = Peer { name: "a".to_owned(), address: address.clone(), epoch: 1, protocol: PROTOCOL };
+        let asked = peers.ask(&peer, "/any", None, tonic::body::Body::empty(), None).await;
         let Err(Unanswered::Unreached(told)) = asked else { panic!("nobody is there") };
         assert!(told.contains(&format!("a cannot be reached at {address}")), "{told}");
     }

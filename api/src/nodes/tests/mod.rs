@@ -1,5 +1,6 @@
 //! Two nodes in one process, with real sockets between them and a directory that the test moves.
 
+mod apart;
 mod calls;
 mod house;
 mod lost;

@@ -13,7 +13,7 @@ use super::house::{House, NOBODY, Node, Owners};
 
 impl House {
     /// A status of a message of `{prefix}campaign`, with this provider id.
-    async fn status(&self, prefix: &str, provider_id: &str) -> Event {
+    pub(super) async fn status(&self, prefix: &str, provider_id: &str) -> Event {
         let id = CampaignId::new(&format!("{prefix}campaign")).unwrap();
         let campaign = self.store.campaign(&TenantId::new("acme").unwrap(), &id).await.unwrap();
         let key = CorrelationKey::new(self.store.installation_secret().await.unwrap());
@@ -46,23 +46,23 @@ fn other() -> Event {
 }
 
 impl Node {
-    async fn accept(&self, events: Vec<Event>) -> Result<(), SinkError> {
+    pub(super) async fn accept(&self, events: Vec<Event>) -> Result<(), SinkError> {
         self.sink.accept(&Arc::from("main"), events).await
     }
 
     /// What the engine took since the last time, without the account.
-    fn took(&self) -> Vec<(&'static str, String)> {
+    pub(super) fn took(&self) -> Vec<(&'static str, String)> {
         let took = self.engine.took();
         assert!(took.iter().all(|(_, account, _)| account == "main"), "{took:?}");
         took.into_iter().map(|(how, _, id)| (how, id)).collect()
     }
 }
 
-fn applied(ids: &[&str]) -> Vec<(&'static str, String)> {
+pub(super) fn applied(ids: &[&str]) -> Vec<(&'static str, String)> {
     ids.iter().map(|id| ("applied", (*id).to_owned())).collect()
 }
 
-fn set_aside(ids: &[&str]) -> Vec<(&'static str, String)> {
+pub(super) fn set_aside(ids: &[&str]) -> Vec<(&'static str, String)> {
     ids.iter().map(|id| ("set aside", (*id).to_owned())).collect()
 }
 

@@ -45,6 +45,8 @@ pub struct NodeConfig {
     pub address: String,
     /// Of its program.
     pub version: String,
+    /// What it understands of other nodes: [`crate::nodes::protocol::PROTOCOL`].
+    pub protocol: u32,
 }
 
 /// How the ledger on CQL is opened.
@@ -220,6 +222,20 @@ pub enum OpenError {
         name: String,
         /// Where that one says it is.
         address: String,
+    },
+    /// A node is alive that this one would not understand, or that would not understand this one.
+    #[error(
+        "node {name:?} ({address}) is alive and speaks protocol {theirs} with other nodes, this program {own}, and they may differ by one: upgrade one version at a time, all nodes to the version between the two first, or stop that node"
+    )]
+    NodesApart {
+        /// The node that is there.
+        name: String,
+        /// Where it says it is.
+        address: String,
+        /// Its protocol.
+        theirs: u32,
+        /// This program's.
+        own: u32,
     },
     /// The clock is wrong.
     #[error("{reason}: set it right, or wait until its time has come")]

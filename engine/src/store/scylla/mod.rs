@@ -144,6 +144,7 @@ impl ScyllaStore {
             }
             Some(node) => {
                 let node = Arc::new(Node::new(node, config.lease));
+                node.expect_to_be_understood(&cql).await?;
                 let (_, floor) = owner::share(&cql, config.lease).await?;
                 node.join(&cql, floor).await?;
                 tokio::spawn(Arc::clone(&node).keep(Arc::clone(&cql)));

@@ -18,7 +18,7 @@ use super::config::NodeConfig;
 use super::cql::Cql;
 use super::owner::{self, RecordRow};
 use crate::domain::time::UnixMillis;
-use crate::nodes::{NodeSeen, Watch};
+use crate::nodes::{NodeSeen, Watch, protocol};
 use crate::store::text::{from_json, to_json};
 use crate::store::{StoreError, StoreResult};
 
@@ -37,6 +37,8 @@ pub(super) struct Body {
     instance: String,
     address: String,
     version: String,
+    #[serde(default = "first")]
+    protocol: u32,
     /// The first timestamp that is not reserved, microseconds.
     pub(super) end: i64,
     draining: bool,
@@ -52,6 +54,11 @@ impl Body {
     fn lease(&self) -> Duration {
         Duration::from_millis(self.lease_ms)
     }
+}
+
+/// Of a row that an earlier program wrote.
+const fn first() -> u32 {
+    protocol::FIRST
 }
 
 /// A row.
@@ -76,6 +83,7 @@ impl Row {
             renewal: self.renewal.unsigned_abs(),
             address: self.body.address.clone(),
             version: self.body.version.clone(),
+            protocol: self.body.protocol,
             draining: self.body.draining,
             left: self.body.left,
             wall: self.body.wall,
@@ -213,6 +221,7 @@ impl Node {
             instance: self.instance.clone(),
             address: self.config.address.clone(),
             version: self.config.version.clone(),
+            protocol: self.config.protocol,
             end,
             draining: self.draining.load(Acquire),
             left: false,
@@ -226,6 +235,28 @@ impl Node {
     fn reserved(&self) -> i64 {
         let leases = i64::try_from((self.lease * RESERVED_LEASES).as_micros()).unwrap_or(i64::MAX);
         leases.max(RESERVED_MIN)
+    }
+
+    /// Refuses to work beside living nodes that this one would not understand. A row that stands still for a lease is a dead node's.
+    pub(super) async fn expect_to_be_understood(&self, cql: &Cql) -> Result<(), OpenError> {
+        let own = self.config.protocol;
+        let apart = |row: &Row| {
+            !row.body.left && row.name != self.config.name && !protocol::work_together(own, row.body.protocol)
+        };
+        let mut still: Option<Vec<Row>> = None;
+        let begun = cql.clock.mono();
+        loop {
+            let now: Vec<Row> = all(cql).await?.into_iter().filter(apart).collect();
+            if let Some(row) = still.as_ref().and_then(|still| now.iter().find(|row| !still.contains(row))) {
+                let (name, address, theirs) = (row.name.clone(), row.body.address.clone(), row.body.protocol);
+                return Err(OpenError::NodesApart { name, address, theirs, own });
+            }
+            if now.is_empty() || cql.clock.mono().since(begun) >= self.lease + self.lease / 64 {
+                return Ok(());
+            }
+            still = Some(now);
+            tokio::time::sleep(self.lease / 8).await;
+        }
     }
 
     /// Begins a term. At once where the last one ended; after a lease's time where it did not, for its holder may still live.
@@ -336,5 +367,22 @@ impl Node {
             put(cql, Some(&row), &row.ended()).await?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Nodes of two versions read each other's rows: what one does not know it leaves alone, what one does not say is the first.
+    #[test]
+    fn a_row_is_read_by_the_version_before_and_after() {
+        let body =
+            r#"{"instance":"i","address":"a:1","version":"1","end":7,"draining":false,"left":false,"wall":8,"load":9"#;
+        let read = |rest: &str| Row::read(("a".to_owned(), Some(2), Some(3), Some(format!("{body}{rest}}}")))).unwrap();
+        assert_eq!(read("").seen().protocol, protocol::FIRST);
+        assert_eq!(read(r#","protocol":5,"what_comes_later":{}"#).seen().protocol, 5);
+        let written = to_json(&read(r#","protocol":5"#).body).unwrap();
+        assert!(written.contains(r#""protocol":5"#), "{written}");
     }
 }

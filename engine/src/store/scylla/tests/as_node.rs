@@ -18,7 +18,7 @@ impl AsNode {
     fn new() -> Self {
         let mut config = server::fresh_keyspace();
         let (name, address) = ("node-1".to_owned(), "127.0.0.1:7403".to_owned());
-        config.node = Some(NodeConfig { name, address, version: "1".to_owned() });
+        config.node = Some(NodeConfig { name, address, version: "1".to_owned(), protocol: 1 });
         Self(config)
     }
 }

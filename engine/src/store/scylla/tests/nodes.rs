@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::super::row::{Facts, Register};
-use super::super::{NodeConfig, campaigns};
+use super::super::{NodeConfig, OpenError, campaigns};
 use super::server::fresh_keyspace;
 use super::*;
 use crate::domain::campaign::Campaign;
@@ -36,7 +36,7 @@ fn clock(slept: &Arc<AtomicU64>, ahead: &Arc<AtomicI64>) -> Clock {
 pub(super) fn node(config: &ScyllaConfig, name: &str, wall_ahead: i64) -> Node {
     let mut config = config.clone();
     let (name, address) = (name.to_owned(), format!("{name}:7403"));
-    config.node = Some(NodeConfig { name, address, version: "1".to_owned() });
+    config.node = Some(NodeConfig { name, address, version: "1".to_owned(), protocol: 1 });
     let (slept, ahead) = (Arc::default(), Arc::new(AtomicI64::new(wall_ahead)));
     let clock = clock(&slept, &ahead);
     let store = server::block(async { ScyllaStore::open(config, clock).await.expect("it opens") });
@@ -93,7 +93,8 @@ async fn a_name_is_of_one_process_and_a_keyspace_alone_is_not_shared() {
     config.lease = Duration::from_secs(2);
     let a = node(&config, "a", 0);
     let mut twin = config.clone();
-    twin.node = Some(NodeConfig { name: "a".to_owned(), address: "x:1".to_owned(), version: "1".to_owned() });
+    twin.node =
+        Some(NodeConfig { name: "a".to_owned(), address: "x:1".to_owned(), version: "1".to_owned(), protocol: 1 });
     let refused = ScyllaStore::open(twin.clone(), Clock::system()).await.err().unwrap();
     assert!(refused.to_string().contains("[nodes] name"), "{refused}");
     let alone = ScyllaStore::open(config.clone(), Clock::system()).await.err().unwrap();
@@ -108,6 +109,28 @@ async fn a_name_is_of_one_process_and_a_keyspace_alone_is_not_shared() {
     let refused = ScyllaStore::open(twin, Clock::system()).await.err().unwrap();
     assert!(refused.to_string().contains("held by another engine"), "{refused}");
     alone.close().await.unwrap();
+}
+
+/// Of versions that would not understand each other the later one does not start; a node that died or left keeps nobody out.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_two_protocols_away_is_not_started() {
+    let mut config = fresh_keyspace();
+    config.lease = Duration::from_secs(2);
+    let open = |name: &str, protocol| {
+        let (name, address, version) = (name.to_owned(), format!("{name}:7403"), "1".to_owned());
+        let node = Some(NodeConfig { name, address, version, protocol });
+        ScyllaStore::open(ScyllaConfig { node, ..config.clone() }, Clock::system())
+    };
+    let a = node(&config, "a", 0);
+    let refused = open("b", 3).await.err().unwrap();
+    assert!(matches!(&refused, OpenError::NodesApart { name, theirs: 1, own: 3, .. } if name == "a"), "{refused}");
+    assert!(!a.ownership.look().await.unwrap().nodes.contains_key("b"), "it has not joined");
+    let next = open("c", 2).await.unwrap();
+    assert_eq!((a.row("a").await.protocol, a.row("c").await.protocol), (1, 2));
+    // As if it was killed: its row stands there, and still.
+    a.sleep();
+    open("b", 3).await.unwrap().close().await.unwrap();
+    next.close().await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -57,7 +57,7 @@ async fn expect_settled(store: &ScyllaStore, due: &[ParkedEvent]) {
 async fn thousands_are_parked_found_and_settled_side_by_side() {
     const MANY: i64 = 2_000;
     let (name, address, version) = ("a".to_owned(), "a:7403".to_owned(), "1".to_owned());
-    for node in [None, Some(NodeConfig { name, address, version })] {
+    for node in [None, Some(NodeConfig { name, address, version, protocol: 1 })] {
         let mut config = fresh_keyspace();
         config.node = node;
         // Whatever else this machine does meanwhile.
