@@ -157,7 +157,7 @@ pub const METRICS: &[Metric] = &[
     Metric::counter(EVENTS_SET_ASIDE, "events", &[],
         "Statuses that were parked in the ledger because no node took their campaign within a second; the next owner applies them. Expected while a dead node's pools are taken over; a steady rise means that nodes do not reach each other."),
     Metric::counter(NODE_STRANGERS, "calls", &["side"],
-        "Calls between nodes that lacked the proof of the node secret: asking, of others to this node; asked, of this node to others. Anything but 0 is a secret that differs between nodes, an advertised address that leads to the wrong machine, or somebody who has no business there."),
+        "Calls between nodes that lacked the proof of the node secret, or had been made before, or were changed on their way: asking, of others to this node; asked, of this node to others. Anything but 0 is a secret that differs between nodes, an advertised address that leads to the wrong machine, or somebody who has no business there."),
 ];
 
 /// Describes every metric of this crate. To be called once, right after the recorder is installed: earlier descriptions are lost.

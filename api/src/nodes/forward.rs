@@ -48,6 +48,8 @@ pub(super) trait Carried: Send {
     fn here(&mut self) -> impl Future<Output = Response<Body>> + Send;
     /// The body for one more try at another node.
     fn body(&mut self) -> Body;
+    /// The first message of it.
+    fn message(&self) -> &[u8];
     /// Another node has answered: what is still to come follows. The answer as the caller gets it.
     fn taken(&mut self, answer: Response<Body>) -> impl Future<Output = Result<Response<Body>, Unanswered>> + Send;
     /// Whether it can be carried once more.
@@ -203,7 +205,7 @@ impl Nodes {
         let body = carried.body();
         let asked = async {
             let (caller, left) = (Some(call.caller), call.all.then_some(left));
-            let answer = self.peers.ask(peer, call.path, caller, body, left).await?;
+            let answer = self.peers.ask(peer, call.path, caller, carried.message(), body, left).await?;
             carried.taken(answer).await
         };
         let answer = tokio::select! {

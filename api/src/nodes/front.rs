@@ -166,6 +166,10 @@ where
         frame::whole(self.request.clone())
     }
 
+    fn message(&self) -> &[u8] {
+        frame::message(&self.request).unwrap_or_default()
+    }
+
     async fn taken(&mut self, answer: Response<Body>) -> Result<Response<Body>, Unanswered> {
         if self.one_answer { whole_answer(answer).await } else { Ok(answer) }
     }
@@ -194,6 +198,10 @@ where
         let (body, follows) = frame::to_be_continued(self.first.clone());
         self.follows = Some(follows);
         body
+    }
+
+    fn message(&self) -> &[u8] {
+        frame::message(&self.first).unwrap_or_default()
     }
 
     async fn taken(&mut self, answer: Response<Body>) -> Result<Response<Body>, Unanswered> {

@@ -22,7 +22,7 @@ use tower::{Layer, Service};
 
 use super::forward::is_good;
 use super::peers::{self, headers};
-use super::proof::Claim;
+use super::proof::{Claim, Ticket, digest};
 use super::routes::{self, Again, Route, Subject};
 use super::{Nodes, events, frame, newer};
 use crate::auth::scopes::{Access, access};
@@ -94,12 +94,14 @@ where
     }
 }
 
-/// A call that another node of this installation made.
+/// A call that another node of this installation made, for the first time.
 struct Admitted {
     /// Goes with the answer.
     proof: HeaderValue,
     /// For whom it asks; `None`: for itself.
     caller: Option<Principal>,
+    /// Of the call's first message.
+    digest: String,
     /// What its messages may hold, where the asker's version is newer.
     known: Option<MessageDescriptor>,
 }
@@ -122,7 +124,8 @@ impl Nodes {
             return Err(Status::unauthenticated(format!("this is {own}, not {to}: check [nodes] advertise of {to}")));
         }
         let caller = [headers::TENANT, headers::SUBJECT, headers::SCOPES].map(|name| text(name).as_bytes());
-        let claim = Claim { from, to, path, caller, protocol: text(headers::PROTOCOL) };
+        let (protocol, ticket) = (text(headers::PROTOCOL), text(headers::TICKET));
+        let claim = Claim { from, to, path, caller, protocol, ticket };
         let proof = self.peers.secret().accept(text(headers::PROOF), &claim);
         let proof = proof.and_then(|proof| HeaderValue::from_str(&proof).ok()).ok_or_else(|| {
             self.stranger(from, "a node without this installation's node secret was refused: [nodes] secret must be the same on all nodes");
@@ -132,23 +135,41 @@ impl Nodes {
             status.metadata_mut().as_mut().insert(headers::PROOF, proof.clone());
             status
         };
+        let digest = self.expect_first(from, ticket).map_err(proven)?;
         let known = if theirs > self.peers.protocol() {
             Some(newer::request_of(path).ok_or_else(|| proven(newer::refused(path)))?)
         } else {
             None
         };
         let caller = if path.starts_with(SERVICE) { None } else { Some(permitted(path, headers).map_err(proven)?) };
-        Ok(Admitted { proof, caller, known })
+        Ok(Admitted { proof, caller, digest, known })
     }
 
-    /// The request with its caller, if it is about what this node owns, and what it changes the record of; else the answer.
+    /// The digest of the call's first message, if the call is for this term of this node and was not let in before.
+    fn expect_first(&self, from: &str, ticket: &str) -> Result<String, Status> {
+        let unreadable =
+            || Status::internal("the ticket that a node sends cannot be read: it is not what its version says");
+        let ticket = Ticket::parse(ticket).ok_or_else(unreadable)?;
+        if ticket.to_epoch != self.directory.epoch() {
+            // The asker has not heard yet that this node began anew, or knew it before this one.
+            return Err(not_mine());
+        }
+        if !self.once.is_first(from, ticket.from_epoch, ticket.number) {
+            self.stranger(from, REPEATED);
+            return Err(not_mine());
+        }
+        Ok(ticket.digest)
+    }
+
+    /// The request with its caller, if it is what the asker sealed, and about what this node owns, and what it changes the record of; else
+    /// the answer.
     async fn own(
         &self,
         request: Request<Body>,
         admitted: Admitted,
     ) -> Result<(Request<Body>, Option<(TenantId, Subject)>), Response<Body>> {
         let (mut head, body) = request.into_parts();
-        let Admitted { caller, known, .. } = admitted;
+        let Admitted { caller, digest: sealed, known, .. } = admitted;
         let route = match (&caller, routes::route(head.uri.path())) {
             (Some(caller), (_, Route::Owner(named, again))) => Some((caller, named, again)),
             (Some(_), _) => return Err(Status::unimplemented("this call is answered where it arrives").into_http()),
@@ -157,8 +178,17 @@ impl Nodes {
         let streamed = matches!(route, Some((.., Again::Offsets)));
         let bytes_max = route.map_or(events::MESSAGE_BYTES_MAX, |_| self.limits.message_bytes_max);
         let peeked = frame::peek(body, !streamed, bytes_max, self.limits.idle).await.map_err(Status::into_http)?;
+        let Some(message) = frame::message(&peeked.read) else {
+            let text = "larger than this node takes: [grpc] message_bytes_max must be the same on all nodes";
+            return Err(Status::resource_exhausted(text).into_http());
+        };
+        if digest(message) != sealed {
+            let from = head.headers.get(headers::FROM).and_then(|name| name.to_str().ok());
+            self.stranger(from.unwrap_or_default(), CHANGED);
+            return Err(not_mine().into_http());
+        }
         let mut changes = None;
-        if let (Some((caller, named, again)), Some(message)) = (route, frame::message(&peeked.read))
+        if let Some((caller, named, again)) = route
             && let Ok(Some(subject)) = named(peeked.read.slice_ref(message))
         {
             match self.whereabouts(&caller.tenant, &subject).await {
@@ -216,7 +246,13 @@ impl Nodes {
     }
 }
 
-/// The answer to what this node does not own: nothing was done, and the asker looks again.
+/// What is said of a call whose number was let in before.
+const REPEATED: &str = "a node's call came a second time, or from a term of it that is over, and was not done again: somebody may be listening to what the nodes say and sending it again; on such a network use [tls.nodes]";
+
+/// What is said of a call with another message than the one that was sealed.
+const CHANGED: &str = "a call arrived with another message than its sender sealed, and was not done: somebody may be changing what the nodes say on its way; on such a network use [tls.nodes]";
+
+/// The answer to what this node does not own, or cannot take for the first time: nothing was done, and the asker looks again.
 fn not_mine() -> Status {
     let mut status = Status::unavailable("this node does not own it");
     status.metadata_mut().as_mut().insert(headers::NOT_MINE, HeaderValue::from_static("1"));

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! A call is sent on as it came, as bytes: which one goes where stands in one table (`routes`), not in forty handlers. The inside
-//! listener serves the same services behind the node secret (`proof`), reads a newer node's calls strictly (`newer`),
+//! listener serves the same services behind the node secret (`proof`), each call once (`once`), reads a newer node's strictly (`newer`),
 //! checks that what is asked for is its own, and never sends on: a call makes one hop. A node alone has none of this: no layer looks at its calls, and its events go straight to the engine.
 
 mod deadline;
@@ -19,6 +19,7 @@ mod frame;
 mod front;
 mod inside;
 mod newer;
+mod once;
 mod peers;
 pub mod proof;
 mod routes;
@@ -40,6 +41,7 @@ use tonic::transport::ClientTlsConfig;
 use crate::grpc::CallTimes;
 pub(crate) use front::OwnerLayer;
 pub(crate) use inside::{InsideLayer, NodeServer};
+use once::Once;
 use peers::Peers;
 use proof::NodeSecret;
 use routes::Subject;
@@ -91,6 +93,8 @@ pub(crate) fn deadline(metadata: &MetadataMap) -> Option<Duration> {
 pub struct Nodes {
     directory: Arc<dyn Directory>,
     peers: Peers,
+    /// What others asked of this node.
+    once: Once,
     limits: Limits,
     streams: Arc<Semaphore>,
     calls: forward::Outcomes,
@@ -104,6 +108,7 @@ impl Nodes {
         Arc::new(Self {
             peers: Peers::new(name, protocol, Arc::clone(&directory), secret, tls),
             directory,
+            once: Once::default(),
             limits,
             streams: Arc::new(Semaphore::new(limits.streams_max)),
             calls: forward::Outcomes::new(),

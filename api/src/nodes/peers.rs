@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -17,7 +18,7 @@ use tonic::{Code, Status};
 use tower::{Service as _, ServiceExt as _};
 
 use super::deadline;
-use super::proof::{Claim, NodeSecret, Nonce};
+use super::proof::{Claim, NodeSecret, Nonce, Ticket, digest};
 use crate::auth::Principal;
 use crate::metrics as names;
 
@@ -37,6 +38,8 @@ pub(super) mod headers {
     pub(crate) const TO: &str = "sluice-node-to";
     /// What the asker understands; in an answer: the addressee, which does not work together with the asker.
     pub(crate) const PROTOCOL: &str = "sluice-node-protocol";
+    /// Which call it is, and with which message.
+    pub(crate) const TICKET: &str = "sluice-node-ticket";
     /// The proof of both directions.
     pub(crate) const PROOF: &str = "sluice-node-proof";
     /// The caller's tenant.
@@ -74,6 +77,8 @@ pub(super) struct Peers {
     secret: NodeSecret,
     tls: Option<ClientTlsConfig>,
     channels: Mutex<HashMap<String, (Peer, Channel)>>,
+    /// Calls that were made.
+    calls: AtomicU64,
     /// When something was last said, by node.
     said: Mutex<HashMap<String, Instant>>,
 }
@@ -105,7 +110,7 @@ impl Peers {
         tls: Option<ClientTlsConfig>,
     ) -> Self {
         let (channels, said) = (Mutex::default(), Mutex::default());
-        Self { name, protocol, directory, secret, tls, channels, said }
+        Self { name, protocol, directory, secret, tls, channels, calls: AtomicU64::new(0), said }
     }
 
     pub(super) fn name(&self) -> &str {
@@ -163,12 +168,14 @@ impl Peers {
         }
     }
 
-    /// Sends one call to a node, for a caller or (`None`) for this node itself; `left`: the time that it may take.
+    /// Sends one call to a node, for a caller or (`None`) for this node itself; `message`: the first of its `body`; `left`: the time that
+    /// it may take.
     pub(super) async fn ask(
         &self,
         peer: &Peer,
         path: &'static str,
         caller: Option<&Principal>,
+        message: &[u8],
         body: Body,
         left: Option<Duration>,
     ) -> Result<Response<Body>, Unanswered> {
@@ -183,10 +190,14 @@ impl Peers {
             Some(caller) => caller,
             None => None,
         };
+        let digest = digest(message);
         if let Err(error) = channel.ready().await {
             return Err(unreached(self.unreached(peer, &with_causes(&error))));
         }
-        let (mut request, nonce) = self.sealed(peer, path, caller, body);
+        // Numbered directly before it joins the queue of its connection, so that calls hardly overtake each other.
+        let number = self.calls.fetch_add(1, Ordering::Relaxed);
+        let ticket = Ticket { from_epoch: self.directory.epoch(), to_epoch: peer.epoch, number, digest };
+        let (mut request, nonce) = self.sealed(peer, path, caller, &ticket, body);
         if let Some(left) = left {
             request.headers_mut().insert(deadline::HEADER, deadline::header(left));
         }
@@ -216,15 +227,23 @@ impl Peers {
     }
 
     /// A call with its proof, and the nonce to check the answer by.
-    fn sealed(&self, peer: &Peer, path: &'static str, caller: Option<Caller>, body: Body) -> (Request<Body>, Nonce) {
+    fn sealed(
+        &self,
+        peer: &Peer,
+        path: &'static str,
+        caller: Option<Caller>,
+        ticket: &Ticket,
+        body: Body,
+    ) -> (Request<Body>, Nonce) {
         let text = |part: fn(&Caller) -> &HeaderValue| caller.as_ref().map_or(&b""[..], |c| part(c).as_bytes());
-        let protocol = self.protocol.to_string();
+        let (protocol, ticket) = (self.protocol.to_string(), ticket.to_string());
         let claim = Claim {
             from: &self.name,
             to: &peer.name,
             path,
             caller: [text(|c| &c.tenant), text(|c| &c.subject), text(|c| &c.scopes)],
             protocol: &protocol,
+            ticket: &ticket,
         };
         let (proof, nonce) = self.secret.ask(&claim);
         let mut request = Request::new(body);
@@ -236,6 +255,7 @@ impl Peers {
             (headers::FROM, value(&self.name)),
             (headers::TO, value(&peer.name)),
             (headers::PROTOCOL, value(&protocol)),
+            (headers::TICKET, value(&ticket)),
             (headers::PROOF, value(&proof)),
         ];
         request.headers_mut().extend(ours.map(named));

@@ -1,15 +1,17 @@
 //! How nodes prove to each other that they belong to one installation: seals made with the node secret, which itself is never sent.
 //!
-//! The asker seals who asks whom for what, and for which caller, beside a nonce of its own; the answer seals that nonce. So neither
-//! side takes anything from a stranger, also where an advertised address leads to the wrong machine. Whoever can read and change the
-//! traffic between nodes could still send a sealed call again: on a network that others share, `[tls.nodes]` keeps them out.
+//! The asker seals who asks whom for what, for which caller and with which message, beside a nonce of its own; the answer seals that
+//! nonce. So neither side takes anything from a stranger, also where an advertised address leads to the wrong machine. The [`Ticket`]
+//! is good once, for one term of the addressee and one message: whoever overhears a call can neither send it again nor put another
+//! message behind its proof. Sealed are neither what follows the first message of a stream nor what is in an answer, and nothing is
+//! hidden: where somebody may stand between the nodes, `[tls.nodes]` keeps them out.
 
 use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::{Hmac, Mac as _};
-use sha2::Sha256;
+use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
 /// Fewest bytes of a secret: what `openssl rand -hex 16` prints.
@@ -41,6 +43,42 @@ pub(super) struct Claim<'a> {
     pub(super) caller: [&'a [u8]; 3],
     /// What the asker understands, as it is sent.
     pub(super) protocol: &'a str,
+    /// The [`Ticket`], as it is sent.
+    pub(super) ticket: &'a str,
+}
+
+/// Which call it is: good once. Sent as `asker's epoch.addressee's epoch.number.digest`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Ticket {
+    /// Of the asker's term.
+    pub(super) from_epoch: u64,
+    /// Of the addressee's term.
+    pub(super) to_epoch: u64,
+    /// Rises with every call of the asker.
+    pub(super) number: u64,
+    /// Of the first message, see [`digest`].
+    pub(super) digest: String,
+}
+
+impl fmt::Display for Ticket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.{}.{}", self.from_epoch, self.to_epoch, self.number, self.digest)
+    }
+}
+
+impl Ticket {
+    /// As it was sent; `None`: it is none.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.splitn(4, '.');
+        let mut number = || parts.next()?.parse().ok();
+        let (from_epoch, to_epoch, number) = (number()?, number()?, number()?);
+        Some(Self { from_epoch, to_epoch, number, digest: parts.next()?.to_owned() })
+    }
+}
+
+/// The digest of a message, as it is sent.
+pub(super) fn digest(message: &[u8]) -> String {
+    URL_SAFE_NO_PAD.encode(Sha256::digest(message))
 }
 
 /// The nonce of a call, as it is sent.
@@ -91,10 +129,11 @@ impl NodeSecret {
     }
 }
 
-fn asked<'a>(nonce: &'a str, claim: &Claim<'a>) -> [&'a [u8]; 9] {
+fn asked<'a>(nonce: &'a str, claim: &Claim<'a>) -> [&'a [u8]; 10] {
     let [tenant, subject, scopes] = claim.caller;
     let [nonce, from, to, path] = [nonce, claim.from, claim.to, claim.path].map(str::as_bytes);
-    [b"sluice node asks", nonce, from, to, path, tenant, subject, scopes, claim.protocol.as_bytes()]
+    let [protocol, ticket] = [claim.protocol, claim.ticket].map(str::as_bytes);
+    [b"sluice node asks", nonce, from, to, path, tenant, subject, scopes, protocol, ticket]
 }
 
 fn answered(nonce: &str) -> [&[u8]; 2] {
@@ -106,7 +145,7 @@ mod tests {
     use super::*;
 
     fn claim() -> Claim<'static> {
-        Claim { from: "a", to: "b", path: "/p", caller: [b"acme", b"ada", b"read"], protocol: "1" }
+        Claim { from: "a", to: "b", path: "/p", caller: [b"acme", b"ada", b"read"], protocol: "1", ticket: "1.2.3.d" }
     }
 
     fn secret(fill: char) -> NodeSecret {
@@ -140,12 +179,23 @@ mod tests {
             Claim { caller: [b"acm", b"eada", b"read"], ..claim() },
             Claim { caller: [b"acme", b"ada", b"read send"], ..claim() },
             Claim { protocol: "2", ..claim() },
+            Claim { ticket: "1.2.4.d", ..claim() },
         ] {
             assert_eq!(secret('s').accept(&proof, &other), None, "{other:?}");
         }
         for broken in ["", ".", &proof[1..], &proof[..proof.len() - 1]] {
             assert_eq!(secret('s').accept(broken, &claim()), None, "{broken}");
         }
+    }
+
+    #[test]
+    fn a_ticket_is_read_as_it_was_sent() {
+        let ticket = Ticket { from_epoch: 3, to_epoch: u64::MAX, number: 0, digest: digest(b"it") };
+        assert_eq!(Ticket::parse(&ticket.to_string()), Some(ticket));
+        for broken in ["", "1.2.3", "1.2.x.d", "-1.2.3.d", "18446744073709551616.2.3.d"] {
+            assert_eq!(Ticket::parse(broken), None, "{broken}");
+        }
+        assert_ne!(digest(b"it"), digest(b"it "));
     }
 
     #[test]

@@ -51,8 +51,9 @@ impl Nodes {
         path: &'static str,
         request: &Q,
     ) -> Result<A, String> {
-        let body = frame::whole(frame::framed(&request.encode_to_vec()));
-        let asked = self.peers.ask(peer, path, None, body, Some(ANSWER_WITHIN));
+        let message = request.encode_to_vec();
+        let body = frame::whole(frame::framed(&message));
+        let asked = self.peers.ask(peer, path, None, &message, body, Some(ANSWER_WITHIN));
         match tokio::time::timeout(ANSWER_WITHIN, asked).await {
             Ok(Ok(response)) => answer(response).await.map_err(|status| status.message().to_owned()),
             Ok(Err(Unanswered::Unreached(error) | Unanswered::Lost(error))) => Err(error),
@@ -85,6 +86,10 @@ where
 
     fn body(&mut self) -> Body {
         frame::whole(frame::framed(self.message))
+    }
+
+    fn message(&self) -> &[u8] {
+        self.message
     }
 
     async fn taken(&mut self, answer: Response<Body>) -> Result<Response<Body>, Unanswered> {

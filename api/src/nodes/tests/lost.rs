@@ -187,7 +187,7 @@ async fn an_address_that_nobody_reaches_is_named() {
     let peers = Peers::new("b".to_owned(), PROTOCOL, directory, secret('s'), None);
     for address in [address.to_string(), "no-such-host.invalid:1".to_owned()] {
         let peer = Peer { name: "a".to_owned(), address: address.clone(), epoch: 1, protocol: PROTOCOL };
-        let asked = peers.ask(&peer, "/any", None, tonic::body::Body::empty(), None).await;
+        let asked = peers.ask(&peer, "/any", None, b"", tonic::body::Body::empty(), None).await;
         let Err(Unanswered::Unreached(told)) = asked else { panic!("nobody is there") };
         assert!(told.contains(&format!("a cannot be reached at {address}")), "{told}");
     }

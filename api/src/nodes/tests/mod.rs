@@ -4,6 +4,7 @@ mod apart;
 mod calls;
 mod house;
 mod lost;
+mod overheard;
 mod secrets;
 mod streams;
 mod webhooks;

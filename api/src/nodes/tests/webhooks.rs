@@ -67,7 +67,7 @@ pub(super) fn set_aside(ids: &[&str]) -> Vec<(&'static str, String)> {
 }
 
 /// A house with campaign `a-` at node a and `b-` at node b.
-async fn two(house: House) -> (House, Node, Node) {
+pub(super) async fn two(house: House) -> (House, Node, Node) {
     let (house, a, b) = house.and_two().await;
     a.sees("a-pool", "a");
     a.sees("b-pool", "b");
