@@ -136,19 +136,19 @@ pub fn client_tls(authority: Option<&Path>) -> Result<Arc<rustls::ClientConfig>,
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
     /// Nobody answers.
-    #[error("no CQL server answers: {reason}; check [store] contact_points and that the nodes are up")]
+    #[error("no CQL server answers: {reason}; check [store.scylla] contact_points and that the nodes are up")]
     Away {
         /// What the driver says.
         reason: String,
     },
     /// The login is refused.
-    #[error("the CQL server refuses the credentials: {reason}; check [store] user and password")]
+    #[error("the CQL server refuses the credentials: {reason}; check [store.scylla] user and password")]
     Credentials {
         /// What the server says.
         reason: String,
     },
     /// The data centre does not exist.
-    #[error("there is no data centre {wanted:?}; the cluster has {found:?}: correct [store] local_datacenter")]
+    #[error("there is no data centre {wanted:?}; the cluster has {found:?}: correct [store.scylla] local_datacenter")]
     Datacenter {
         /// What was asked for.
         wanted: String,
@@ -156,7 +156,7 @@ pub enum OpenError {
         found: Vec<String>,
     },
     /// The keyspace does not exist.
-    #[error("there is no keyspace {keyspace:?}: run `sluice schema apply`, or correct [store] keyspace")]
+    #[error("there is no keyspace {keyspace:?}: run `sluice schema apply`, or correct [store.scylla] keyspace")]
     Keyspace {
         /// Its name.
         keyspace: String,

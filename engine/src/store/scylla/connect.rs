@@ -63,7 +63,7 @@ impl ConsistencyLevel {
             )),
             (Self::LocalQuorum, Some(local)) if copies.iter().any(|(name, _)| name != local && name != ANYWHERE) => {
                 refuse(format!(
-                    "its copies are in the data centre {}, and [store] local_datacenter is {local:?}: name the one that has them",
+                    "its copies are in the data centre {}, and [store.scylla] local_datacenter is {local:?}: name the one that has them",
                     names()
                 ))
             }

@@ -38,7 +38,7 @@ async fn credentials_and_certificates_are_asked_for() {
         let refused = apply_schema(&config, Some(1)).await.unwrap_err();
         let told = refused.to_string();
         assert!(matches!(refused, OpenError::Credentials { .. }), "{refused:?}");
-        assert!(told.contains("check [store] user and password") && !told.contains('\n'), "{told}");
+        assert!(told.contains("check [store.scylla] user and password") && !told.contains('\n'), "{told}");
     }
     config.login = login("cassandra");
     config.tls = Some(client_tls(Some(&server.certificate)).unwrap());
