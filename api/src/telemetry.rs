@@ -10,8 +10,10 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::config::{Log, LogFormat};
 
-/// What libraries may say by default. ractor reports every actor's birth and death at `info`; the HTTP stack narrates frames.
-const LIBRARIES: &str = "ractor=warn,hyper=warn,h2=warn,tonic=warn,tower=warn,rustls=warn";
+/// What libraries may say by default. ractor reports every actor's birth and death at `info`; the HTTP stack narrates frames; the CQL driver
+/// reports each connection, and warns of a keepalive that is short because it is meant to be.
+const LIBRARIES: &str = "ractor=warn,hyper=warn,h2=warn,tonic=warn,tower=warn,rustls=warn,\
+    scylla::network=warn,scylla::cluster::worker=warn,scylla::client::session_builder=error";
 
 /// Logging could not be started.
 #[derive(Debug, thiserror::Error)]
