@@ -58,6 +58,8 @@ impl Progress {
         for count in delta.by_status {
             replace(&mut tally.by_status, count, |held: &StatusCount, new: &StatusCount| held.status == new.status);
         }
+        // No delta names it: it moves while a draft is imported, and when its list is sealed.
+        tally.total = tally.by_status.iter().map(|count| count.count).sum();
         for count in delta.by_stage {
             replace(&mut tally.by_stage, count, |held: &StageCount, new: &StageCount| held.stage == new.stage);
         }
@@ -250,6 +252,7 @@ mod tests {
                 state: CampaignState::Running as i32,
                 by_status: vec![
                     StatusCount { status: MessageStatus::Pending as i32, count: 400 },
+                    StatusCount { status: MessageStatus::Sent as i32, count: 593 },
                     StatusCount { status: MessageStatus::Failed as i32, count: 7 },
                 ],
                 by_stage: vec![StageCount { stage: Stage::Sent as i32, count: 593 }],
@@ -274,12 +277,16 @@ mod tests {
         let tally = progress.tally().expect("tally");
         assert_eq!(
             (tally.total, shown(Some(tally), MessageStatus::Pending), shown(Some(tally), MessageStatus::Sent)),
-            (1_000, 400, 100)
+            (1_000, 400, 593)
         );
         assert_eq!(
             (shown(Some(tally), MessageStatus::Failed), reached(Some(tally), Stage::Sent), tally.conflicts),
             (7, 593, 2)
         );
+        let by_status = vec![StatusCount { status: MessageStatus::Pending as i32, count: 390 }];
+        let sealed = CampaignDelta { by_status, ..CampaignDelta::default() };
+        progress.apply(WatchCampaignResponse { update: Some(Update::Delta(sealed)) });
+        assert_eq!(progress.tally().map(|tally| tally.total), Some(990), "ten were duplicates");
         progress.apply(snapshot());
         assert_eq!(progress.tally().map(|tally| tally.conflicts), Some(0), "a snapshot replaces everything");
     }
