@@ -34,12 +34,14 @@ async fn one_way_first(to: SocketAddr, cut: Arc<Notify>) -> SocketAddr {
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move {
         let (first, _) = listener.accept().await.unwrap();
-        let (mut from, mut on) = (first.into_split().0, TcpStream::connect(to).await.unwrap().into_split().1);
+        // The halves that bring nothing stay: an end of the stream there would be an answer of a kind, and might come before the question.
+        let ((mut from, back), (answers, mut on)) =
+            (first.into_split(), TcpStream::connect(to).await.unwrap().into_split());
         tokio::select! {
             _ = copy(&mut from, &mut on) => {}
             () = cut.notified() => {}
         }
-        drop((from, on));
+        drop((from, back, answers, on));
         while let Ok((mut next, _)) = listener.accept().await {
             tokio::spawn(async move {
                 let mut on = TcpStream::connect(to).await.unwrap();
