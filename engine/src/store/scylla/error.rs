@@ -71,7 +71,7 @@ pub(super) fn not_prepared(error: &PrepareError) -> OpenError {
 
 fn not_allowed(text: &str) -> OpenError {
     let reason = format!(
-        "{text}: grant the role of [store.scylla] user SELECT and MODIFY on the keyspace, for `sluice schema apply` CREATE and ALTER, too"
+        "{text}: on the keyspace the role of [store.scylla] user needs MODIFY, SELECT; for `sluice schema apply` CREATE, ALTER, too"
     );
     OpenError::Refused { reason }
 }
@@ -131,6 +131,6 @@ mod tests {
         let refused =
             not_opened(&ExecutionError::LastAttemptError(failed(DbError::Unauthorized, "no SELECT"))).to_string();
         assert_eq!(told(DbError::Unauthorized, "no SELECT"), refused);
-        assert!(refused.contains("no SELECT: grant the role"), "{refused}");
+        assert!(refused.contains("no SELECT: on the keyspace the role"), "{refused}");
     }
 }
