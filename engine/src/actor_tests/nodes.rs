@@ -11,7 +11,7 @@ use crate::domain::campaign::CampaignState;
 use crate::domain::ids::PoolId;
 use crate::domain::stage::Shown;
 use crate::domain::time::{Clock, Mono, UnixMillis};
-use crate::nodes::{Directory, Whereabouts, Why};
+use crate::nodes::{Directory, PoolRef, Whereabouts, Why};
 use crate::store::Store;
 use crate::store::scylla::tests::server;
 use crate::store::scylla::{NodeConfig, ScyllaConfig, ScyllaStore};
@@ -231,4 +231,30 @@ async fn who_joins_gets_pools_and_webhooks_for_them_are_refused_elsewhere() {
         owner.until_has(&format!("line-{number}")).await;
     }
     owner.house.close().await;
+}
+
+/// What the ledger holds of one pool cannot be read: the others go all the same, and it is worked on as before, until it is taken over.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pool_that_cannot_be_given_stays_and_holds_up_no_other() {
+    let _together = together().await;
+    let (ledger, provider) = (ledger(), Arc::new(Provider::start()));
+    let a = node(&ledger, "a", &provider).await;
+    a.house.put_template().await;
+    for number in 0..6 {
+        a.house.line(&format!("line-{number}"), "", 20).await;
+    }
+    a.store.damage(PoolRef::new(&acme(), &PoolId::new("line-0").unwrap()));
+    let b = node(&ledger, "b", &provider).await;
+    b.until_has("line-1").await;
+    b.until_has("line-2").await;
+    a.until_has("line-0").await;
+    let run = a.house.started("small", "line-0", 5).await;
+    a.house.until_state(&run, CampaignState::Completed).await;
+    // Whoever leaves does not wait for it.
+    a.house.close().await;
+    for number in 0..6 {
+        b.until_has(&format!("line-{number}")).await;
+    }
+    b.house.assert_counts(&run).await;
+    b.house.close().await;
 }

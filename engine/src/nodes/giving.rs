@@ -1,12 +1,13 @@
 //! Giving pools away: for balance, and all of them when the node drains.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::Ordering::Release;
 use std::time::Duration;
 
 use futures_util::future::join_all;
 
 use super::keeper::{Keeper, LOOK_OFTEN, State};
-use super::{PoolRef, Snapshot, plan};
+use super::{HandOver, PoolRef, Snapshot, plan};
 use crate::metrics as names;
 use crate::store::{StoreError, StoreResult};
 use crate::supervisor::{Departure, weights};
@@ -27,18 +28,21 @@ impl Keeper {
             return Ok(());
         }
         let (epoch, _) = self.ownership().term();
-        let gifts = self.gifts(epoch);
+        let gifts = self.gifts(epoch, &state.stuck);
         for (to, pools) in gifts {
             state.moved_at = Some(now);
             tracing::info!(to, pools = pools.len(), "pools move for balance");
-            self.give(&to, pools).await?;
+            let stuck = self.give(&to, pools).await?;
+            state.stuck.extend(stuck);
         }
         Ok(())
     }
 
-    /// What this node gives away now, and to whom.
-    fn gifts(&self, epoch: u64) -> Vec<plan::Gift> {
-        let weights = weights(&self.context, self.table.held());
+    /// What this node gives away now, and to whom; not what cannot be given.
+    fn gifts(&self, epoch: u64, stuck: &BTreeSet<PoolRef>) -> Vec<plan::Gift> {
+        let mut held = self.table.held();
+        held.retain(|pool| !stuck.contains(pool));
+        let weights = weights(&self.context, held);
         plan::to_give(&self.table.snapshot(), self.me(epoch), &weights, |name| self.is_lively(name))
     }
 
@@ -48,39 +52,65 @@ impl Keeper {
         self.table.watch.lock().still(name, self.now()) < self.ownership().lease() / 2
     }
 
-    /// Announces pools, waits until their taker looks often, and gives them.
-    async fn give(&self, to: &str, pools: Vec<PoolRef>) -> StoreResult<()> {
+    /// Announces pools, waits until their taker looks often, and gives them. Returns those that cannot be given.
+    async fn give(&self, to: &str, pools: Vec<PoolRef>) -> StoreResult<Vec<PoolRef>> {
+        let mut stuck = Vec::new();
         if !self.ownership().announce(&self.table.snapshot(), &pools, to).await? {
-            return Ok(());
+            return Ok(stuck);
         }
         // One look of the taker, and one whether it is still there.
         tokio::time::sleep(self.context.config.nodes.poll + LOOK_OFTEN).await;
         self.look().await?;
         if !plan::takes(&self.table.snapshot(), to) || !self.is_lively(to) {
             tracing::info!(to, "the node that the pools were to go to is not there: they stay");
-            return Ok(());
+            return Ok(stuck);
         }
         for some in pools.chunks(TOGETHER) {
-            self.give_now(to, some.to_vec()).await;
+            stuck.extend(self.give_now(to, some.to_vec()).await);
         }
-        self.look().await
+        self.look().await?;
+        Ok(stuck)
     }
 
-    /// Shuts the gates of some pools, and gives them. Until it is known that they went, or that this node's term is over.
-    async fn give_now(&self, to: &str, pools: Vec<PoolRef>) {
+    /// Shuts the gates of some pools, and gives them. Until it is known that they went, or that this node's term is over. Returns those that
+    /// cannot be given for what the ledger holds of them: they are this node's as before, and come back to it with the next round.
+    async fn give_now(&self, to: &str, pools: Vec<PoolRef>) -> Vec<PoolRef> {
         self.table.drop_pools(&pools);
         let departure = Departure::begin(&self.context, pools);
         departure.settle(&self.context, self.context.config.nodes.hand_over_wait).await;
         let along = departure.along();
-        while let Err(error) = self.ownership().give(along.clone(), to).await {
-            tracing::warn!(to, %error, "pools could not be given away; trying again");
-            if self.ownership().is_lost() {
-                break;
+        let mut stuck = Vec::new();
+        if !self.hand(along.clone(), to).await {
+            // One of them at least; the others go without it.
+            for one in along {
+                let pool = one.0.clone();
+                if !self.hand(vec![one], to).await {
+                    stuck.push(pool);
+                }
             }
+        }
+        departure.forget(&self.context);
+        stuck
+    }
+
+    /// Gives; false: what the ledger holds of them forbids it, and nothing was asked of it. While nobody knows whether they went, it asks again.
+    async fn hand(&self, along: Vec<(PoolRef, HandOver)>, to: &str) -> bool {
+        let mut unknown = false;
+        while let Err(error) = self.ownership().give(along.clone(), to).await {
+            if self.ownership().is_lost() {
+                return true;
+            }
+            unknown |= matches!(error, StoreError::Unavailable(_));
+            if !unknown {
+                let pools: Vec<String> = along.iter().map(|(pool, _)| pool.to_string()).collect();
+                tracing::error!(to, ?pools, %error, "pools cannot be given away");
+                return false;
+            }
+            tracing::warn!(to, %error, "pools could not be given away; trying again");
             tokio::time::sleep(ASK_AGAIN).await;
         }
         metrics::counter!(names::POOLS_GIVEN).increment(along.len() as u64);
-        departure.forget(&self.context);
+        true
     }
 
     /// Gives everything away, as long as somebody is there to take it and the time lasts. True: nothing is left.
@@ -98,7 +128,8 @@ impl Keeper {
             while !self.table.held().is_empty() && !self.ownership().is_lost() {
                 self.look().await?;
                 let (epoch, _) = self.ownership().term();
-                let (snapshot, gifts) = (self.table.snapshot(), self.gifts(epoch));
+                // Also what could not be given before: whoever leaves tries everything.
+                let (snapshot, gifts) = (self.table.snapshot(), self.gifts(epoch, &BTreeSet::new()));
                 if !gifts.is_empty() {
                     self.give_all(&snapshot, gifts).await?;
                 } else if plan::has_others(&snapshot, self.me(epoch)) {

@@ -61,6 +61,8 @@ pub(super) struct State {
     /// There were more pools that nobody ever had than one round asks for.
     is_more_new: bool,
     pub(super) moved_at: Option<Mono>,
+    /// Pools that cannot be given away for what the ledger holds of them.
+    pub(super) stuck: BTreeSet<PoolRef>,
     /// The term was lost, and all that belonged to it is dropped.
     is_dropped: bool,
 }

@@ -190,6 +190,13 @@ impl ScyllaStore {
         node.is_cut_off.store(is_cut_off, std::sync::atomic::Ordering::Release);
     }
 
+    /// Something of a pool cannot be read when it is to be given away.
+    #[cfg(test)]
+    pub(crate) fn damage(&self, pool: crate::nodes::PoolRef) {
+        let (_, pools) = self.shared.as_ref().expect("one of several nodes");
+        pools.damage(pool);
+    }
+
     /// What the store did since it was opened.
     pub fn counters(&self) -> ScyllaCounters {
         let (batches, rows) = self.cache.figures();

@@ -90,13 +90,30 @@ pub(super) struct Pools {
     node: Arc<Node>,
     era: i64,
     known: Mutex<Known>,
+    /// A pool of which something cannot be read.
+    #[cfg(test)]
+    damaged: Mutex<Option<PoolRef>>,
 }
 
 impl Pools {
     pub(super) async fn open(cql: Arc<Cql>, cache: Arc<Cache>, node: Arc<Node>, era: i64) -> StoreResult<Self> {
         let settled = || async { Ok(generation(&cql).await?.map(|_| true)) };
         cql.decide(&cql.st.claim, (HOME, GENERATION, 1_i64, 0_i64, ""), settled).await?;
-        Ok(Self { cql, cache, node, era, known: Mutex::default() })
+        Ok(Self {
+            cql,
+            cache,
+            node,
+            era,
+            known: Mutex::default(),
+            #[cfg(test)]
+            damaged: Mutex::default(),
+        })
+    }
+
+    /// Something of a pool cannot be read when it is to be given away.
+    #[cfg(test)]
+    pub(super) fn damage(&self, pool: PoolRef) {
+        *self.damaged.lock() = Some(pool);
     }
 
     /// Reads the pools unless they are known as of the generation that is.
@@ -297,6 +314,12 @@ impl Ownership for Pools {
 
     async fn give(&self, mut pools: Vec<(PoolRef, HandOver)>, to: &str) -> StoreResult<()> {
         let mut leaving = Leaving::begin(&self.cache, &mut pools).await?;
+        #[cfg(test)]
+        if let Some(damaged) =
+            pools.iter().map(|(pool, _)| pool).find(|pool| self.damaged.lock().as_ref() == Some(pool))
+        {
+            return Err(super::error::damaged(damaged));
+        }
         // Nothing of them is written any more: all that ever was is dated below.
         let token = self.cql.stamps.next()?;
         for (pool, along) in &pools {
