@@ -21,6 +21,7 @@ use tonic::codegen::http::{HeaderMap, HeaderValue, Request, Response};
 use tower::{Layer, Service};
 
 use super::forward::is_good;
+use super::once::Came;
 use super::peers::{self, headers};
 use super::proof::{Claim, Ticket, digest};
 use super::routes::{self, Again, Route, Subject};
@@ -154,11 +155,19 @@ impl Nodes {
             // The asker has not heard yet that this node began anew, or knew it before this one.
             return Err(not_mine());
         }
-        if !self.once.is_first(from, ticket.from_epoch, ticket.number) {
-            self.stranger(from, REPEATED);
-            return Err(not_mine());
+        match self.once.enter(from, ticket.from_epoch, ticket.number) {
+            Came::First => Ok(ticket.digest),
+            Came::Again => {
+                self.stranger(from, REPEATED);
+                Err(not_mine())
+            }
+            Came::TooLate => {
+                if self.peers.may_say(from) {
+                    tracing::info!(from, "a call from a term of the node that is over was not done");
+                }
+                Err(not_mine())
+            }
         }
-        Ok(ticket.digest)
     }
 
     /// The request with its caller, if it is what the asker sealed, and about what this node owns, and what it changes the record of; else
@@ -247,7 +256,7 @@ impl Nodes {
 }
 
 /// What is said of a call whose number was let in before.
-const REPEATED: &str = "a node's call came a second time, or from a term of it that is over, and was not done again: somebody may be listening to what the nodes say and sending it again; on such a network use [tls.nodes]";
+const REPEATED: &str = "a node's call came a second time and was not done again: somebody may be listening to what the nodes say and sending it again; on such a network use [tls.nodes]";
 
 /// What is said of a call with another message than the one that was sealed.
 const CHANGED: &str = "a call arrived with another message than its sender sealed, and was not done: somebody may be changing what the nodes say on its way; on such a network use [tls.nodes]";

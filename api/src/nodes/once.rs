@@ -27,20 +27,37 @@ struct Seen {
     came: [u64; WORDS],
 }
 
+/// How a call stands to those that were let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Came {
+    /// It is let in.
+    First,
+    /// It was let in before, as far as is known: one that is too old to be known was.
+    Again,
+    /// Of a term of its asker that is over: it was on its way, or its asker stood still, while another began.
+    TooLate,
+}
+
 impl Once {
-    /// Whether this call has not been let in before, as far as is known: one that is too old to be known was.
-    pub(super) fn is_first(&self, from: &str, epoch: u64, number: u64) -> bool {
+    /// Lets a call in, if it is the first of its number.
+    pub(super) fn enter(&self, from: &str, epoch: u64, number: u64) -> Came {
         let mut nodes = self.0.lock();
         match nodes.get_mut(from) {
-            Some(seen) if epoch < seen.epoch => false,
-            Some(seen) if epoch == seen.epoch => seen.take(number),
+            Some(seen) if epoch < seen.epoch => Came::TooLate,
+            Some(seen) if epoch == seen.epoch => {
+                if seen.take(number) {
+                    Came::First
+                } else {
+                    Came::Again
+                }
+            }
             Some(seen) => {
                 *seen = Seen::begin(epoch, number);
-                true
+                Came::First
             }
             None => {
                 nodes.insert(from.to_owned(), Seen::begin(epoch, number));
-                true
+                Came::First
             }
         }
     }
@@ -103,7 +120,8 @@ mod tests {
                 let base = highest.unwrap_or(5_000_u64);
                 let number = if ahead < 3_000 { base.saturating_sub(back) + ahead % 7 } else { base + ahead - 3_000 };
                 let is_late = highest.is_some_and(|highest| highest >= number + WINDOW);
-                prop_assert_eq!(once.is_first("a", 1, number), !is_late && came.insert(number), "number {}", number);
+                let want = if !is_late && came.insert(number) { Came::First } else { Came::Again };
+                prop_assert_eq!(once.enter("a", 1, number), want, "number {}", number);
                 highest = highest.max(Some(number));
             }
         }
@@ -112,10 +130,10 @@ mod tests {
     #[test]
     fn the_newest_term_counts_and_each_node_for_itself() {
         let once = Once::default();
-        assert!(once.is_first("a", 3, 7) && !once.is_first("a", 3, 7));
-        assert!(once.is_first("b", 1, 7), "another node's");
-        assert!(once.is_first("a", 4, 7), "another process");
-        assert!(!once.is_first("a", 3, 8), "the term before is over");
-        assert!(once.is_first("a", 4, u64::MAX) && !once.is_first("a", 4, u64::MAX) && !once.is_first("a", 4, 8));
+        assert_eq!([(); 2].map(|()| once.enter("a", 3, 7)), [Came::First, Came::Again]);
+        assert_eq!(once.enter("b", 1, 7), Came::First, "another node's");
+        assert_eq!(once.enter("a", 4, 7), Came::First, "another process");
+        assert_eq!(once.enter("a", 3, 8), Came::TooLate, "the term before is over");
+        assert_eq!([u64::MAX, u64::MAX, 8].map(|n| once.enter("a", 4, n)), [Came::First, Came::Again, Came::Again]);
     }
 }

@@ -80,7 +80,7 @@ pub(super) struct Peers {
     /// Calls that were made.
     calls: AtomicU64,
     /// When something was last said, by node.
-    said: Mutex<HashMap<String, Instant>>,
+    said: Mutex<HashMap<Option<String>, Instant>>,
 }
 
 /// The caller in the form in which it travels.
@@ -125,13 +125,15 @@ impl Peers {
         &self.secret
     }
 
-    /// Whether it is time to say something again that is said for every call from or to a node; its name may be anything.
-    pub(super) fn may_say(&self, node: &str) -> bool {
+    /// Whether it is time to say something again that is said for every call from or to a node, whose name may be anything; `None`: of no
+    /// node.
+    pub(super) fn may_say<'n>(&self, node: impl Into<Option<&'n str>>) -> bool {
+        let node = node.into().map(str::to_owned);
         let mut said = self.said.lock();
         said.retain(|_, at| at.elapsed() < SAY_AGAIN);
-        let due = said.len() < SAID_MAX && !said.contains_key(node);
+        let due = said.len() < SAID_MAX && !said.contains_key(&node);
         if due {
-            said.insert(node.to_owned(), Instant::now());
+            said.insert(node, Instant::now());
         }
         due
     }
@@ -268,7 +270,7 @@ impl Peers {
 
     /// Says once in a while that a node's version is too far from this one's.
     fn apart(&self, peer: &Peer, theirs: u32) -> Unanswered {
-        if self.may_say(&peer.name) {
+        if self.may_say(peer.name.as_str()) {
             tracing::error!(
                 peer = peer.name,
                 address = peer.address,
@@ -282,7 +284,7 @@ impl Peers {
 
     /// Says once in a while that a node cannot be reached; gives the reason back.
     fn unreached(&self, peer: &Peer, reason: &str) -> String {
-        if self.may_say(&peer.name) {
+        if self.may_say(peer.name.as_str()) {
             tracing::warn!(
                 peer = peer.name,
                 address = peer.address,
@@ -296,7 +298,7 @@ impl Peers {
     /// Says once in a while that a node does not prove the secret.
     fn stranger(&self, peer: &Peer, answer: &HeaderMap) {
         metrics::counter!(names::NODE_STRANGERS, "side" => "asked").increment(1);
-        if self.may_say(&peer.name) {
+        if self.may_say(peer.name.as_str()) {
             let said = Status::from_header_map(answer).map(|status| status.message().to_owned()).unwrap_or_default();
             tracing::error!(
                 peer = peer.name,

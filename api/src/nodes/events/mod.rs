@@ -202,7 +202,7 @@ impl WebhookSink for EventRouter {
             }
             if Instant::now() + pause >= until {
                 self.set_aside.increment(left.len() as u64);
-                if self.nodes.peers.may_say("") {
+                if self.nodes.peers.may_say(None) {
                     let events = left.len();
                     tracing::warn!(
                         account = &**account,
