@@ -49,6 +49,7 @@ impl Progress {
         stats.average_rate = delta.average_rate;
         stats.estimated_end_time = delta.estimated_end_time;
         stats.binding_limit = delta.binding_limit;
+        stats.refused = delta.refused.unwrap_or(stats.refused);
         for failure in delta.failures {
             replace(&mut stats.failures, failure, |held: &FailureCount, new: &FailureCount| {
                 (held.provider, &held.code) == (new.provider, &new.code)
@@ -58,11 +59,10 @@ impl Progress {
         for count in delta.by_status {
             replace(&mut tally.by_status, count, |held: &StatusCount, new: &StatusCount| held.status == new.status);
         }
-        // No delta names it: it moves while a draft is imported, and when its list is sealed.
-        tally.total = tally.by_status.iter().map(|count| count.count).sum();
         for count in delta.by_stage {
             replace(&mut tally.by_stage, count, |held: &StageCount, new: &StageCount| held.stage == new.stage);
         }
+        tally.total = delta.total.unwrap_or(tally.total);
         tally.accepted = delta.accepted.unwrap_or(tally.accepted);
         tally.conflicts = delta.conflicts.unwrap_or(tally.conflicts);
         tally.doubles = delta.doubles.unwrap_or(tally.doubles);
@@ -284,9 +284,10 @@ mod tests {
             (7, 593, 2)
         );
         let by_status = vec![StatusCount { status: MessageStatus::Pending as i32, count: 390 }];
-        let sealed = CampaignDelta { by_status, ..CampaignDelta::default() };
+        let sealed = CampaignDelta { by_status, total: Some(990), refused: Some(10), ..CampaignDelta::default() };
         progress.apply(WatchCampaignResponse { update: Some(Update::Delta(sealed)) });
         assert_eq!(progress.tally().map(|tally| tally.total), Some(990), "ten were duplicates");
+        assert_eq!(progress.campaign.stats.as_ref().map(|stats| stats.refused), Some(10));
         progress.apply(snapshot());
         assert_eq!(progress.tally().map(|tally| tally.conflicts), Some(0), "a snapshot replaces everything");
     }

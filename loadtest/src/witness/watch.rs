@@ -49,14 +49,13 @@ impl Watched {
                     self.tally.by_status.retain(|held| held.status != count.status);
                     self.tally.by_status.push(count);
                 }
-                // No delta names it: recipients come while a draft is imported, and go when a list is sealed with duplicates in it.
-                self.tally.total = self.tally.by_status.iter().map(|count| count.count).sum();
                 for count in delta.by_stage {
                     self.tally.by_stage.retain(|held| held.stage != count.stage);
                     self.tally.by_stage.push(count);
                 }
                 let tally = &mut self.tally;
                 let changed = [
+                    (&mut tally.total, delta.total),
                     (&mut tally.accepted, delta.accepted),
                     (&mut tally.conflicts, delta.conflicts),
                     (&mut tally.doubles, delta.doubles),
@@ -207,8 +206,8 @@ mod tests {
         assert_eq!((counts.total, counts.of(Shown::Pending), counts.of(Shown::Failed)), (10, 4, 6));
         assert_eq!((counts.accepted, counts.doubles), (3, 2));
         assert_eq!(failures, BTreeMap::from([("1".to_owned(), 1), ("2".to_owned(), 5)]));
-        let sealed = v1::CampaignDelta { by_status: vec![status(v1::MessageStatus::Pending, 2)], ..Default::default() };
-        watched.take(Update::Delta(sealed));
+        let by_status = vec![status(v1::MessageStatus::Pending, 2)];
+        watched.take(Update::Delta(v1::CampaignDelta { by_status, total: Some(8), ..v1::CampaignDelta::default() }));
         assert_eq!(watched.said().0.total, 8, "two were duplicates");
     }
 }

@@ -118,6 +118,8 @@ pub(in crate::grpc) fn delta(before: &CampaignView, now: &CampaignView) -> v1::C
         accepted: changed(old.tally.accepted, new.tally.accepted),
         conflicts: changed(old.tally.conflicts, new.tally.conflicts),
         doubles: changed(old.tally.doubles, new.tally.doubles),
+        total: changed(old.tally.recipients(), new.tally.recipients()),
+        refused: changed(old.refused, new.refused),
         failures,
         in_flight: new.tally.open,
         remaining: new.remaining,

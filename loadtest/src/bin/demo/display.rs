@@ -67,6 +67,7 @@ fn apply(campaign: &mut v1::Campaign, delta: v1::CampaignDelta) {
     stats.in_flight = delta.in_flight;
     stats.binding_limit = delta.binding_limit;
     let tally = stats.tally.get_or_insert_default();
+    tally.total = delta.total.unwrap_or(tally.total);
     for count in delta.by_status {
         match tally.by_status.iter_mut().find(|c| c.status == count.status) {
             Some(old) => *old = count,
