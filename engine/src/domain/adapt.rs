@@ -45,13 +45,14 @@ impl SlowDown {
     }
 }
 
-/// Requests that may be in flight at once: what rate × latency needs four times over, and half as many again as are getting through,
-/// whichever is less.
+/// Requests that may be in flight at once: half as many again as are getting through, but no more than [`InFlight::SPARE`] above that; twice as
+/// many while more and more get through, as far as rate × latency needs them; and never more than four times that.
 ///
 /// A provider that stops answering then holds tens of messages in doubt, not everything that the operator's maximum allows. Where
 /// something else than the provider is the limit (the CPU, another line), more requests only wait longer, each with a connection and
-/// its buffers. The first latency is that of the quicker answers, the second the mean: so many are in flight now. It begins small and at most doubles in each [`InFlight::STEP`] in which
-/// answers come, so that the first answers are heard before hundreds of connections are opened.
+/// its buffers. What is needed counts the latency of the quicker answers, what is getting through the mean: so many are in flight now. It begins small and at
+/// most doubles in each [`InFlight::STEP`] in which answers come, so that the first answers are heard before hundreds of connections are
+/// opened.
 #[derive(Debug, Clone)]
 pub struct InFlight {
     max: u32,
@@ -64,6 +65,8 @@ pub struct InFlight {
     answers: u32,
     /// Answers per second: rises at once, falls slowly.
     delivered: f64,
+    /// When it last rose by more than chance.
+    rose_at: Mono,
 }
 
 impl InFlight {
@@ -71,10 +74,20 @@ impl InFlight {
     pub const MIN: u32 = 32;
     /// Shortest time in which the limit doubles.
     pub const STEP: Duration = Duration::from_millis(100);
+    /// Most that may be in flight beyond what is getting through: each is a connection of some 35 KB, and from here on latencies even out.
+    pub const SPARE: f64 = 256.0;
 
     /// `max`: the operator's.
     pub fn new(max: u32, now: Mono) -> Self {
-        Self { max, latency: None, reach: f64::from(Self::MIN), stepped_at: now, answers: 0, delivered: 0.0 }
+        Self {
+            max,
+            latency: None,
+            reach: f64::from(Self::MIN),
+            stepped_at: now,
+            answers: 0,
+            delivered: 0.0,
+            rose_at: now,
+        }
     }
 
     /// Changes the operator's maximum.
@@ -97,12 +110,19 @@ impl InFlight {
         let step = self.answers > 0 && passed >= Self::STEP;
         if step {
             let lately = f64::from(self.answers) / passed.as_secs_f64();
+            if lately > 1.1 * self.delivered {
+                self.rose_at = now;
+            }
             self.delivered = lately.max(0.8 * self.delivered + 0.2 * lately);
             self.answers = 0;
             self.stepped_at = now;
         }
-        let (needed, used) = (rate * latency.quick, self.delivered * latency.mean);
-        let target = (4.0 * needed).min(1.5 * used).max(f64::from(Self::MIN));
+        let (needed, used) = (rate * latency.quick, self.delivered.min(rate) * latency.mean);
+        // What is asked for now is answered one latency later, and heard of a step after that.
+        let heard_within = 2.0 * latency.mean + Self::STEP.as_secs_f64();
+        let is_growing = now.since(self.rose_at).as_secs_f64() <= heard_within;
+        let growing = if is_growing { (2.0 * used).min(1.25 * needed) } else { 0.0 };
+        let target = (used + (0.5 * used).min(Self::SPARE)).max(growing).min(4.0 * needed).max(f64::from(Self::MIN));
         if step {
             self.reach = (2.0 * self.reach).min(2.0 * target).max(f64::from(Self::MIN));
         }
@@ -192,6 +212,22 @@ mod tests {
         assert_eq!(flight.limit(10_000.0, ms(200)), 64, "nobody answered since");
         answers(&mut flight);
         assert_eq!(flight.limit(10_000.0, ms(200)), 128);
+    }
+
+    #[test]
+    fn where_much_is_in_flight_little_is_spare_and_it_is_soon_there() {
+        let mut flight = InFlight::new(100_000, ms(0));
+        assert_eq!(settled(&mut flight, 10_000.0, || 0.2), 2_256);
+        // Answers come for what was in flight a latency ago; the line begins with as many as it may.
+        let (mut flight, mut limits) = (InFlight::new(100_000, ms(0)), vec![InFlight::MIN; 3]);
+        for n in 1..40_u64 {
+            let answers = (limits[limits.len() - 3] / 2).min(1_000);
+            (0..answers).for_each(|_| flight.learn(Duration::from_millis(200)));
+            limits.push(flight.limit(10_000.0, ms(100 * n)));
+        }
+        let steps = limits.iter().position(|limit| *limit >= 2_000).expect("it grows");
+        assert!(steps <= 18, "six doublings, each heard of three steps later: {limits:?}");
+        assert_eq!(limits.last(), Some(&2_256), "and then it is content");
     }
 
     #[test]
