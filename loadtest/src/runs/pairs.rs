@@ -78,7 +78,7 @@ async fn sample(stage: &Stage) -> anyhow::Result<Sample> {
 /// The same messages through the engine: from the start to the last acknowledged status. Importing is not part of it.
 async fn engine(stage: &Stage, floor: &Floor, n: u32) -> anyhow::Result<(f64, f64)> {
     let customer = stage.customer();
-    let plan = CampaignPlan::new(&format!("{PAIR}-{:04}", n + 1), "wa", "hello").workers(floor.connections);
+    let plan = CampaignPlan::new(&format!("{PAIR}-{:04}", n + 1), "wa", "hello").workers(floor.workers);
     let id = plan.id.clone();
     customer.create(&plan).await?;
     let first = stage.numbers(floor.messages);

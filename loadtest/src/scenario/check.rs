@@ -257,6 +257,7 @@ fn bounds(scenario: &Scenario, problems: &mut Problems) {
         problems.unless((1..=100).contains(&floor.pairs), "floor.pairs", "must be 1 to 100");
         problems.unless((1_000..=5_000_000).contains(&floor.messages), "floor.messages", "must be 1000 to 5000000");
         problems.unless((1..=4_096).contains(&floor.connections), "floor.connections", "must be 1 to 4096");
+        problems.unless((1..=16_384).contains(&floor.workers), "floor.workers", "must be 1 to 16384");
         let meta = scenario.lines.iter().any(|line| line.channel == super::file::Channel::Meta);
         problems.unless(meta, "floor", "needs a line of channel meta");
     }

@@ -294,13 +294,16 @@ pub struct Floor {
     pub pairs: u32,
     /// Messages of each half of a pair.
     pub messages: u32,
-    /// Connections of the bare client, and in-flight maximum of the engine's campaign.
+    /// Connections of the bare client.
     pub connections: u32,
+    /// In-flight maximum of the engine's campaign. Not the same number: a message of the floor is in flight for one round trip, the
+    /// engine's from its durable intent to its durable outcome.
+    pub workers: u32,
 }
 
 impl Default for Floor {
     fn default() -> Self {
-        Self { pairs: 7, messages: 50_000, connections: 64 }
+        Self { pairs: 7, messages: 50_000, connections: 64, workers: 1_024 }
     }
 }
 
