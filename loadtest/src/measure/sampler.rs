@@ -263,7 +263,11 @@ async fn sample(watched: Watched, stop: CancellationToken, mut show: impl FnMut(
         if let Some((_, body)) = page {
             let page = Page::of(&String::from_utf8_lossy(&body));
             for (name, value) in page.depths() {
-                put(&mut all, &format!("depth.{}", name.trim_start_matches("sluice_")), "", value);
+                let name = name.trim_start_matches("sluice_");
+                match name.strip_suffix("_seconds") {
+                    Some(name) => put(&mut all, &format!("behind.{name}"), "ms", value * 1e3),
+                    None => put(&mut all, &format!("depth.{name}"), "", value),
+                }
             }
             if let Some(now) = page.syncs() {
                 put(&mut all, "syncs.server", "1/s", syncs.by(now) / over_s.max(1e-3));

@@ -8,13 +8,14 @@ use super::plot::{Line, escaped, over_time, percentiles};
 use crate::measure::series::median;
 
 /// Plots: group of series, title, unit.
-const PLOTS: [(&str, &str, &str); 10] = [
+const PLOTS: [(&str, &str, &str); 11] = [
     ("rate", "Messages and statuses per second", "1/s"),
     ("answer", "Webhook answers", "ms"),
     ("cpu", "CPU", "% of a core"),
     ("machine", "The machine: idle and stolen time", "%"),
     ("memory", "Resident memory", "MiB"),
     ("depth", "In flight, queues and mailboxes", ""),
+    ("behind", "How long messages wait in mailboxes", "ms"),
     ("disk", "Written to disk", "MiB/s"),
     ("syncs", "Syncs (or commits) of the store", "1/s"),
     ("switches", "Context switches", "1/s"),

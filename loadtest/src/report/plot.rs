@@ -38,11 +38,11 @@ pub fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
-/// A plot of values over seconds, with marks. Without a point it says so.
+/// A plot of values over seconds, with marks. Where nothing was read twice there is nothing to see over time, and it says so.
 #[must_use]
 pub fn over_time(title: &str, unit: &str, lines: &[Line<'_>], marks: &[Mark]) -> String {
     let lines: Vec<&Line<'_>> = lines.iter().filter(|line| !line.points.is_empty()).collect();
-    if lines.is_empty() {
+    if lines.iter().all(|line| line.points.len() < 2) {
         return empty(title);
     }
     let points = || lines.iter().flat_map(|line| &line.points);
@@ -246,11 +246,13 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_plot_says_so_and_a_single_point_is_a_dot() {
+    fn an_empty_plot_says_so_and_a_single_point_beside_others_is_a_dot() {
         let none = [Line { name: "a", points: vec![] }];
         assert!(over_time("t", "", &none, &[]).contains("Nothing was measured"));
-        let one = [Line { name: "a", points: vec![(1.0, 2.0)] }];
-        assert!(over_time("t", "", &one, &[]).contains("<circle"));
+        let one = Line { name: "a", points: vec![(1.0, 2.0)] };
+        assert!(over_time("t", "", std::slice::from_ref(&one), &[]).contains("Nothing was measured"));
+        let line = Line { name: "b", points: vec![(0.0, 1.0), (1.0, 1.0)] };
+        assert!(over_time("t", "", &[one, line], &[]).contains("<circle"));
     }
 
     #[test]
