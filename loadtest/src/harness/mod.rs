@@ -5,7 +5,8 @@
 //! config   the configuration files of both sides
 //! cql      a real CQL server for the ledger
 //! people   generated recipients and CSV files of them
-//! client   a customer: lines, templates, campaigns, imports, waiting
+//! client   a customer: lines, templates, campaigns, waiting
+//! imports  what the customer imports
 //! simulator the simulated providers, in this process or one of their own
 //! world    all of it together in a directory of its own
 //! balancer what stands before several servers where providers call
@@ -21,6 +22,7 @@ pub mod client;
 pub mod cluster;
 pub mod config;
 pub mod cql;
+pub mod imports;
 pub mod link;
 pub mod people;
 pub mod process;
