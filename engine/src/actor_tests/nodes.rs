@@ -164,6 +164,16 @@ async fn a_drained_node_leaves_nothing_in_doubt_and_no_window_above_the_ceiling(
     eprintln!("the machine stalled every time: nothing was shown of the ceiling");
 }
 
+/// A node with six lines, each a pool of its own: `line-0` and on.
+async fn node_with_six(ledger: &ScyllaConfig, provider: &Arc<Provider>) -> Node {
+    let a = node(ledger, "a", provider).await;
+    a.house.put_template().await;
+    for number in 0..6 {
+        a.house.line(&format!("line-{number}"), "", 20).await;
+    }
+    a
+}
+
 fn highest_in_a_second(node: &Node, run: &Run) -> usize {
     let mut times: Vec<_> = node.house.taken(run).into_iter().map(|seen| seen.at).collect();
     times.sort_unstable();
@@ -199,11 +209,7 @@ async fn what_is_in_flight_at_a_hand_over_is_told() {
 async fn who_joins_gets_pools_and_webhooks_for_them_are_refused_elsewhere() {
     let _together = together().await;
     let (ledger, provider) = (ledger(), Arc::new(Provider::start()));
-    let a = node(&ledger, "a", &provider).await;
-    a.house.put_template().await;
-    for number in 0..6 {
-        a.house.line(&format!("line-{number}"), "", 20).await;
-    }
+    let a = node_with_six(&ledger, &provider).await;
     let run = a.house.started("small", "line-0", 5).await;
     a.house.until_state(&run, CampaignState::Completed).await;
     let b = node(&ledger, "b", &provider).await;
@@ -238,11 +244,7 @@ async fn who_joins_gets_pools_and_webhooks_for_them_are_refused_elsewhere() {
 async fn a_pool_that_cannot_be_given_stays_and_holds_up_no_other() {
     let _together = together().await;
     let (ledger, provider) = (ledger(), Arc::new(Provider::start()));
-    let a = node(&ledger, "a", &provider).await;
-    a.house.put_template().await;
-    for number in 0..6 {
-        a.house.line(&format!("line-{number}"), "", 20).await;
-    }
+    let a = node_with_six(&ledger, &provider).await;
     a.store.damage(PoolRef::new(&acme(), &PoolId::new("line-0").unwrap()));
     let b = node(&ledger, "b", &provider).await;
     b.until_has("line-1").await;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 
 use super::keeper::{Keeper, LOOK_OFTEN, State};
-use super::{HandOver, PoolRef, Snapshot, plan};
+use super::{HandOver, NotGiven, PoolRef, Snapshot, plan};
 use crate::metrics as names;
 use crate::store::{StoreError, StoreResult};
 use crate::supervisor::{Departure, weights};
@@ -93,17 +93,22 @@ impl Keeper {
         stuck
     }
 
-    /// Gives; false: what the ledger holds of them forbids it, and nothing was asked of it. While nobody knows whether they went, it asks again.
+    /// Gives; false: they stay, for a reason that will not go away by itself. While nobody knows whether they went, it asks again.
     async fn hand(&self, along: Vec<(PoolRef, HandOver)>, to: &str) -> bool {
-        let mut unknown = false;
         while let Err(error) = self.ownership().give(along.clone(), to).await {
             if self.ownership().is_lost() {
                 return true;
             }
-            unknown |= matches!(error, StoreError::Unavailable(_));
-            if !unknown {
+            if let NotGiven::Stay(error) = &error
+                && !matches!(error, StoreError::Unavailable(_))
+            {
                 let pools: Vec<String> = along.iter().map(|(pool, _)| pool.to_string()).collect();
-                tracing::error!(to, ?pools, %error, "pools cannot be given away");
+                tracing::error!(
+                    to,
+                    ?pools,
+                    %error,
+                    "pools cannot be given away: this node works on them until it stops, another takes them over then; see to what the error names"
+                );
                 return false;
             }
             tracing::warn!(to, %error, "pools could not be given away; trying again");

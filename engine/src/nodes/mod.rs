@@ -24,7 +24,7 @@ use async_trait::async_trait;
 pub(crate) use alone::Alone;
 pub(crate) use keeper::Keeper;
 pub use lease::Lease;
-pub use ownership::{HandOver, NodeSeen, Ownership, Passed, PoolRef, PoolSeen, Snapshot, Taken, Told, Why};
+pub use ownership::{HandOver, NodeSeen, NotGiven, Ownership, Passed, PoolRef, PoolSeen, Snapshot, Taken, Told, Why};
 pub(crate) use table::Table;
 pub use view::{NodeView, NodesView, PoolState, PoolView};
 pub use watch::Watch;

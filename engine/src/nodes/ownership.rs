@@ -15,7 +15,7 @@ use super::{Lease, Peer};
 use crate::domain::ids::{CampaignKey, LineKey, MessageKey, PoolId, TenantId};
 use crate::domain::message::Event;
 use crate::domain::time::UnixMillis;
-use crate::store::StoreResult;
+use crate::store::{StoreError, StoreResult};
 
 /// A pool of a tenant.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -206,6 +206,17 @@ pub struct Told {
     pub event: Event,
 }
 
+/// Why pools are not known to have been given away.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotGiven {
+    /// They are this node's as before: the ledger was not asked to let them go.
+    #[error("they stay: {0}")]
+    Stay(StoreError),
+    /// They may or may not be gone, and nothing is written to them; the same again says so.
+    #[error("it is not known whether they went: {0}")]
+    Unknown(StoreError),
+}
+
 /// A ledger that several nodes share.
 #[async_trait]
 pub trait Ownership: Send + Sync + 'static {
@@ -235,9 +246,8 @@ pub trait Ownership: Send + Sync + 'static {
     async fn announce(&self, seen: &Snapshot, pools: &[PoolRef], to: &str) -> StoreResult<bool>;
 
     /// Gives pools away whose gates are shut. Waits until everything of them is written, notes what is in flight (in
-    /// [`HandOver::passed`] of what is given along), then lets them go, and refuses whatever comes later. An error: they may or may not be
-    /// gone; the same again says so.
-    async fn give(&self, pools: Vec<(PoolRef, HandOver)>, to: &str) -> StoreResult<()>;
+    /// [`HandOver::passed`] of what is given along), then lets them go, and refuses whatever comes later.
+    async fn give(&self, pools: Vec<(PoolRef, HandOver)>, to: &str) -> Result<(), NotGiven>;
 
     /// Outcomes of attempts that were in flight when this pool was given away to this node.
     async fn told(&self, pool: &PoolRef) -> StoreResult<Vec<Told>>;

@@ -16,7 +16,7 @@ use super::window;
 use crate::domain::ids::{CampaignKey, MessageKey};
 use crate::domain::message::{Event, Failure};
 use crate::domain::time::{Mono, UnixMillis};
-use crate::nodes::{HandOver, Passed, PoolRef, Told};
+use crate::nodes::{HandOver, NotGiven, Passed, PoolRef, Told};
 use crate::store::text::{from_json, to_json};
 use crate::store::{Entry, EntryResult, StoreError, StoreResult};
 
@@ -146,18 +146,22 @@ pub(super) struct Leaving<'c> {
 }
 
 impl<'c> Leaving<'c> {
-    /// Stops all writing to these pools, waits until what was under way is known, and adds what is in flight to what goes along.
-    pub(super) async fn begin(cache: &'c Arc<Cache>, pools: &mut [(PoolRef, HandOver)]) -> StoreResult<Self> {
+    /// From here on nothing new is written to these pools.
+    pub(super) fn begin(cache: &'c Arc<Cache>, pools: &[(PoolRef, HandOver)]) -> Self {
         let owned = &cache.cql.owned;
         let asked = pools.iter().fold(false, |asked, (pool, _)| owned.begin_leaving(pool) || asked);
         let hots: Vec<Arc<Hot>> = pools.iter().flat_map(|(pool, _)| cache.of_pool(pool)).collect();
         hots.iter().for_each(|hot| owned.begin_passing(hot.key, &hot.pool));
-        let names = pools.iter().map(|(pool, _)| pool.clone()).collect();
-        let this = Self { cache, pools: names, hots, asked };
+        Self { cache, pools: pools.iter().map(|(pool, _)| pool.clone()).collect(), hots, asked }
+    }
+
+    /// Waits until what was under way is known, and adds what is in flight to what goes along.
+    pub(super) async fn stop(&self, pools: &mut [(PoolRef, HandOver)]) -> StoreResult<()> {
+        let cache = self.cache;
         let begun = cache.cql.clock.mono();
-        for hot in &this.hots {
+        for hot in &self.hots {
             while !cache.is_idle(hot.key) {
-                this.expect_patience(begun)?;
+                self.expect_patience(begun)?;
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
             // Nobody is in the middle of an import, a seal or an end.
@@ -166,7 +170,7 @@ impl<'c> Leaving<'c> {
             let _gate = gate.map_err(|_| StoreError::Unavailable("a batch is not known to be written".to_owned()))?;
             hot.set_gone(true);
         }
-        for hot in &this.hots {
+        for hot in &self.hots {
             let mut from = 0;
             loop {
                 let open = window::open_attempts(cache, hot.key, from, ATTEMPTS).await?;
@@ -178,7 +182,7 @@ impl<'c> Leaving<'c> {
                 along.into_iter().for_each(|(_, along)| along.passed.extend(open.iter().map(passed)));
             }
         }
-        Ok(this)
+        Ok(())
     }
 
     fn expect_patience(&self, begun: Mono) -> StoreResult<()> {
@@ -196,8 +200,20 @@ impl<'c> Leaving<'c> {
         self.pools.iter().for_each(|pool| self.cache.cql.owned.ask_leaving(pool));
     }
 
+    /// What came of it: they went, they stay, or nobody knows.
+    pub(super) fn end(self, went: StoreResult<()>) -> Result<(), NotGiven> {
+        match went {
+            Ok(()) => {
+                self.went();
+                Ok(())
+            }
+            Err(error) if self.asked => Err(NotGiven::Unknown(error)),
+            Err(error) => Err(NotGiven::Stay(error)),
+        }
+    }
+
     /// They are another node's now.
-    pub(super) fn went(self) {
+    fn went(&self) {
         let (owned, now) = (&self.cache.cql.owned, self.cache.cql.clock.mono());
         self.pools.iter().for_each(|pool| owned.remove(pool));
         self.hots.iter().for_each(|hot| self.cache.forget(hot.key));

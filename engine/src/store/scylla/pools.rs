@@ -16,7 +16,7 @@ use super::owner::{self, RecordRow};
 use super::removal;
 use crate::domain::ids::{PoolId, TenantId};
 use crate::domain::time::UnixMillis;
-use crate::nodes::{HandOver, Lease, NodeSeen, Ownership, PoolRef, PoolSeen, Snapshot, Taken, Told, Why};
+use crate::nodes::{HandOver, Lease, NodeSeen, NotGiven, Ownership, PoolRef, PoolSeen, Snapshot, Taken, Told, Why};
 use crate::store::text::{from_json, to_json};
 use crate::store::{StoreError, StoreResult};
 
@@ -116,6 +116,13 @@ impl Pools {
         *self.damaged.lock() = Some(pool);
     }
 
+    #[cfg(test)]
+    fn expect_whole(&self, pools: &[(PoolRef, HandOver)]) -> StoreResult<()> {
+        let damaged = self.damaged.lock();
+        let found = pools.iter().find(|(pool, _)| damaged.as_ref() == Some(pool));
+        found.map_or(Ok(()), |(pool, _)| Err(super::error::damaged(pool)))
+    }
+
     /// Reads the pools unless they are known as of the generation that is.
     async fn refresh(&self) -> StoreResult<(u64, Arc<BTreeMap<PoolRef, PoolSeen>>)> {
         for _ in 0..ROUNDS {
@@ -138,6 +145,38 @@ impl Pools {
             let seen = Arc::new(rows.iter().map(|(pool, row)| (pool.clone(), row.seen())).collect());
             *self.known.lock() = Known { generation: before, rows, seen: Arc::clone(&seen) };
             return Ok((before, seen));
+        }
+        Err(StoreError::Unavailable("the ownership of pools keeps changing: try again".to_owned()))
+    }
+
+    /// Writes what goes along with pools, and who is to have them.
+    async fn let_go(
+        &self,
+        leaving: &mut Leaving<'_>,
+        mut pools: Vec<(PoolRef, HandOver)>,
+        to: &str,
+    ) -> StoreResult<()> {
+        leaving.stop(&mut pools).await?;
+        #[cfg(test)]
+        self.expect_whole(&pools)?;
+        // Nothing of them is written any more: all that ever was is dated below.
+        let token = self.cql.stamps.next()?;
+        for (pool, along) in &pools {
+            hand_over::write(&self.cql, pool, token, along).await?;
+        }
+        // Above what goes along, too: the next owner writes it anew one day.
+        let given = Given { last: self.cql.stamps.last(), token, era: self.era };
+        leaving.ask();
+        let names = || pools.iter().map(|(pool, _)| pool.clone());
+        for _ in 0..ROUNDS {
+            let (generation, _) = self.refresh().await?;
+            let rows = self.mine(names(), |body| {
+                (body.to, body.given) = (Some(to.to_owned()), Some(given.clone()));
+            });
+            // None is left where an earlier decision of ours was taken for another's.
+            if rows.is_empty() || self.change(generation, &rows).await? {
+                return Ok(());
+            }
         }
         Err(StoreError::Unavailable("the ownership of pools keeps changing: try again".to_owned()))
     }
@@ -312,35 +351,10 @@ impl Ownership for Pools {
         Ok(true)
     }
 
-    async fn give(&self, mut pools: Vec<(PoolRef, HandOver)>, to: &str) -> StoreResult<()> {
-        let mut leaving = Leaving::begin(&self.cache, &mut pools).await?;
-        #[cfg(test)]
-        if let Some(damaged) =
-            pools.iter().map(|(pool, _)| pool).find(|pool| self.damaged.lock().as_ref() == Some(pool))
-        {
-            return Err(super::error::damaged(damaged));
-        }
-        // Nothing of them is written any more: all that ever was is dated below.
-        let token = self.cql.stamps.next()?;
-        for (pool, along) in &pools {
-            hand_over::write(&self.cql, pool, token, along).await?;
-        }
-        // Above what goes along, too: the next owner writes it anew one day.
-        let given = Given { last: self.cql.stamps.last(), token, era: self.era };
-        leaving.ask();
-        let names = || pools.iter().map(|(pool, _)| pool.clone());
-        for _ in 0..ROUNDS {
-            let (generation, _) = self.refresh().await?;
-            let rows = self.mine(names(), |body| {
-                (body.to, body.given) = (Some(to.to_owned()), Some(given.clone()));
-            });
-            // None is left where an earlier decision of ours was taken for another's.
-            if rows.is_empty() || self.change(generation, &rows).await? {
-                leaving.went();
-                return Ok(());
-            }
-        }
-        Err(StoreError::Unavailable("the ownership of pools keeps changing: try again".to_owned()))
+    async fn give(&self, pools: Vec<(PoolRef, HandOver)>, to: &str) -> Result<(), NotGiven> {
+        let mut leaving = Leaving::begin(&self.cache, &pools);
+        let went = self.let_go(&mut leaving, pools, to).await;
+        leaving.end(went)
     }
 
     async fn told(&self, pool: &PoolRef) -> StoreResult<Vec<Told>> {

@@ -9,7 +9,7 @@ use super::server::fresh_keyspace;
 use super::*;
 use crate::domain::campaign::CampaignState;
 use crate::domain::ids::PoolId;
-use crate::nodes::{HandOver, PoolRef};
+use crate::nodes::{HandOver, NotGiven, PoolRef};
 use crate::store::conformance::*;
 use crate::store::{EntryResult, StoreError};
 
@@ -45,14 +45,15 @@ async fn nothing_is_written_to_a_pool_that_may_have_gone() {
     let key = campaign_at(&a, 20).await.key;
     a.store.commit((0..3).map(|seq| entry(key, seq, intent(1))).collect()).await.unwrap();
     let along = || vec![(pool(), HandOver::default())];
-    let mut asked = Leaving::begin(&a.store.cache, &mut along()).await.unwrap();
+    let mut asked = Leaving::begin(&a.store.cache, &along());
+    asked.stop(&mut along()).await.unwrap();
     asked.ask();
     drop(asked);
     let outcome = |seq: u32| vec![entry(key, seq, accepted(1, &format!("wamid.{seq}")))];
     // For as long as that takes no timestamp is to be had.
     a.sleep();
     let tried = a.ownership.give(along(), "b").await;
-    assert!(matches!(tried, Err(StoreError::Unavailable(_))), "{tried:?}");
+    assert!(matches!(tried, Err(NotGiven::Unknown(_))), "{tried:?}");
     a.store.cut_off(false);
     a.slept.store(0, SeqCst);
     assert!(a.ownership.term().1.holds());
