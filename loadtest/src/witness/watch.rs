@@ -25,60 +25,74 @@ const UPDATES: f64 = 1.0;
 /// Pause between two looks at what is watched.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// What a stream's updates come to.
+/// What a stream's updates come to: the campaign as it was last told.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Watched {
-    tally: v1::Tally,
-    settled: bool,
-    failures: BTreeMap<(i32, String), v1::FailureCount>,
-}
+pub struct Watched(v1::Campaign);
 
 impl Watched {
     /// Takes an update: counts are absolute, and a delta leaves out what did not change.
     pub fn take(&mut self, update: Update) {
         match update {
-            Update::Snapshot(campaign) => {
-                self.settled = campaign.settled_time.is_some();
-                let stats = campaign.stats.unwrap_or_default();
-                self.tally = stats.tally.unwrap_or_default();
-                self.failures.clear();
-                self.failed(stats.failures);
-            }
-            Update::Delta(delta) => {
-                for count in delta.by_status {
-                    self.tally.by_status.retain(|held| held.status != count.status);
-                    self.tally.by_status.push(count);
-                }
-                for count in delta.by_stage {
-                    self.tally.by_stage.retain(|held| held.stage != count.stage);
-                    self.tally.by_stage.push(count);
-                }
-                let tally = &mut self.tally;
-                let changed = [
-                    (&mut tally.total, delta.total),
-                    (&mut tally.accepted, delta.accepted),
-                    (&mut tally.conflicts, delta.conflicts),
-                    (&mut tally.doubles, delta.doubles),
-                ];
-                for (held, new) in changed {
-                    *held = new.unwrap_or(*held);
-                }
-                self.settled |= delta.settled_time.is_some();
-                self.failed(delta.failures);
-            }
+            Update::Snapshot(campaign) => self.0 = campaign,
+            Update::Delta(delta) => self.change(delta),
         }
     }
 
-    fn failed(&mut self, all: Vec<v1::FailureCount>) {
-        for count in all {
-            self.failures.insert((count.provider, count.code.clone()), count);
+    fn change(&mut self, delta: v1::CampaignDelta) {
+        self.0.set_state(delta.state());
+        self.0.hold = delta.hold;
+        self.0.settled_time = delta.settled_time.or(self.0.settled_time);
+        let stats = self.0.stats.get_or_insert_default();
+        stats.as_of = delta.as_of;
+        stats.refused = delta.refused.unwrap_or(stats.refused);
+        stats.in_flight = delta.in_flight;
+        stats.remaining = delta.remaining;
+        stats.progress_percent = delta.progress_percent;
+        stats.delivery_rate_percent = delta.delivery_rate_percent;
+        stats.read_rate_percent = delta.read_rate_percent;
+        stats.current_rate = delta.current_rate;
+        stats.average_rate = delta.average_rate;
+        stats.estimated_end_time = delta.estimated_end_time;
+        stats.binding_limit = delta.binding_limit;
+        let same_code = |one: &v1::FailureCount, other: &v1::FailureCount| {
+            (one.provider, &one.code) == (other.provider, &other.code)
+        };
+        replace(&mut stats.failures, delta.failures, same_code);
+        let tally = stats.tally.get_or_insert_default();
+        replace(&mut tally.by_status, delta.by_status, |one, other| one.status == other.status);
+        replace(&mut tally.by_stage, delta.by_stage, |one, other| one.stage == other.stage);
+        let changed = [
+            (&mut tally.total, delta.total),
+            (&mut tally.accepted, delta.accepted),
+            (&mut tally.conflicts, delta.conflicts),
+            (&mut tally.doubles, delta.doubles),
+        ];
+        for (held, new) in changed {
+            *held = new.unwrap_or(*held);
         }
+    }
+
+    /// The campaign as it was last told.
+    #[must_use]
+    pub fn campaign(&self) -> &v1::Campaign {
+        &self.0
     }
 
     /// Its counts, and failures by code.
     #[must_use]
     pub fn said(&self) -> (Counts, BTreeMap<String, u64>) {
-        (counts(&self.tally), failures(&self.failures.values().cloned().collect::<Vec<_>>()))
+        let stats = self.0.stats.clone().unwrap_or_default();
+        (counts(&stats.tally.unwrap_or_default()), failures(&stats.failures))
+    }
+}
+
+/// Puts each new value in the place of the one that it is the new value of.
+fn replace<T>(held: &mut Vec<T>, new: Vec<T>, is_same: impl Fn(&T, &T) -> bool) {
+    for value in new {
+        match held.iter_mut().find(|old| is_same(old, &value)) {
+            Some(old) => *old = value,
+            None => held.push(value),
+        }
     }
 }
 
@@ -129,7 +143,8 @@ impl Follower {
         let (noted, id) = (Arc::clone(&seen), campaign.to_owned());
         let task = tokio::spawn(async move {
             // A server that ends in an orderly way ends its streams likewise.
-            while follow(channel.clone(), &id, &noted).await.is_err() || !noted.lock().settled {
+            while follow(channel.clone(), &id, &noted).await.is_err() || noted.lock().campaign().settled_time.is_none()
+            {
                 tokio::time::sleep(AGAIN).await;
             }
         });

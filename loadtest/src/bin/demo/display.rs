@@ -8,17 +8,18 @@ use parking_lot::Mutex;
 use sluice_loadtest::harness::Customer;
 use sluice_loadtest::harness::client::shown;
 use sluice_loadtest::sim::SimHandle;
+use sluice_loadtest::witness::watch;
 use sluice_proto::v1;
 
 /// A campaign that is being watched over the stream of its progress.
 pub(crate) struct Watched {
     id: String,
-    seen: Arc<Mutex<v1::Campaign>>,
+    seen: Arc<Mutex<watch::Watched>>,
 }
 
 impl Watched {
     pub(crate) fn new(id: &str) -> Self {
-        Self { id: id.to_owned(), seen: Arc::new(Mutex::new(v1::Campaign::default())) }
+        Self { id: id.to_owned(), seen: Arc::default() }
     }
 
     /// Follows the campaign's stream in a task of its own until it ends or breaks.
@@ -35,10 +36,8 @@ impl Watched {
             };
             let mut stream = stream.into_inner();
             while let Ok(Some(answer)) = stream.message().await {
-                match answer.update {
-                    Some(v1::watch_campaign_response::Update::Snapshot(campaign)) => *seen.lock() = campaign,
-                    Some(v1::watch_campaign_response::Update::Delta(delta)) => apply(&mut seen.lock(), delta),
-                    None => {}
+                if let Some(update) = answer.update {
+                    seen.lock().take(update);
                 }
             }
         });
@@ -47,38 +46,17 @@ impl Watched {
     /// Nothing can leave any more.
     pub(crate) fn ended(&self) -> bool {
         use v1::CampaignState::{Cancelled, Completed, Failed};
-        matches!(self.seen.lock().state(), Completed | Cancelled | Failed)
+        matches!(self.seen.lock().campaign().state(), Completed | Cancelled | Failed)
+    }
+
+    fn stats(&self) -> v1::CampaignStats {
+        self.seen.lock().campaign().stats.clone().unwrap_or_default()
     }
 
     /// Messages that have left.
     pub(crate) fn gone(&self) -> u64 {
-        let seen = self.seen.lock();
-        let stats = seen.stats.clone().unwrap_or_default();
-        let tally = stats.tally.unwrap_or_default();
+        let tally = self.stats().tally.unwrap_or_default();
         tally.total.saturating_sub(shown(&tally, v1::MessageStatus::Pending))
-    }
-}
-
-/// A delta holds absolute values of what changed.
-fn apply(campaign: &mut v1::Campaign, delta: v1::CampaignDelta) {
-    campaign.set_state(delta.state());
-    let stats = campaign.stats.get_or_insert_default();
-    stats.current_rate = delta.current_rate;
-    stats.in_flight = delta.in_flight;
-    stats.binding_limit = delta.binding_limit;
-    let tally = stats.tally.get_or_insert_default();
-    tally.total = delta.total.unwrap_or(tally.total);
-    for count in delta.by_status {
-        match tally.by_status.iter_mut().find(|c| c.status == count.status) {
-            Some(old) => *old = count,
-            None => tally.by_status.push(count),
-        }
-    }
-    for count in delta.by_stage {
-        match tally.by_stage.iter_mut().find(|c| c.stage == count.stage) {
-            Some(old) => *old = count,
-            None => tally.by_stage.push(count),
-        }
     }
 }
 
@@ -119,8 +97,7 @@ impl Display {
 
     pub(crate) fn draw(&self, watched: &[Watched], sim: Option<&SimHandle>) {
         for (bar, one) in self.bars.iter().zip(watched) {
-            let seen = one.seen.lock().clone();
-            let stats = seen.stats.unwrap_or_default();
+            let stats = one.stats();
             let tally = stats.tally.clone().unwrap_or_default();
             let stage =
                 |stage: v1::Stage| tally.by_stage.iter().find(|c| c.stage == stage as i32).map_or(0, |c| c.count);
