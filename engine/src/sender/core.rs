@@ -66,7 +66,7 @@ pub(crate) enum Next {
 impl SenderCore {
     /// Shortest time between two looks at the queue. What is due meanwhile leaves together: a wake-up for each message costs more
     /// than the message's own work, and the aim's allowance makes up for the lateness.
-    const TICK_MIN: Duration = Duration::from_millis(3);
+    const TICK_MIN: Duration = Duration::from_millis(2);
 
     pub(crate) fn new(line: Arc<LineShared>, context: SenderContext, siblings: u32) -> Arc<Self> {
         Arc::new(Self { line, context, siblings, state: Mutex::default(), actor: Mutex::default() })
