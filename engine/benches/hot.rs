@@ -10,9 +10,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use hmac::{Hmac, Mac as _};
-use sha1::Sha1;
-use sha2::Sha256;
+use ring::hmac;
 use sluice_engine::domain::ceiling::{Aim, Window};
 use sluice_engine::domain::correlation::CorrelationKey;
 use sluice_engine::domain::ids::LineKey;
@@ -184,9 +182,8 @@ fn meta_webhook(c: &mut Criterion) -> Outcome<()> {
             r#"{{"object":"whatsapp_business_account","entry":[{{"id":"100000000000001","changes":[{{"field":"messages","value":{{"messaging_product":"whatsapp","metadata":{{"display_phone_number":"15550100001","phone_number_id":"200000000000002"}},"statuses":[{}]}}}}]}}]}}"#,
             all.join(",")
         );
-        let mut mac = Hmac::<Sha256>::new_from_slice(SECRET.as_bytes())?;
-        mac.update(body.as_bytes());
-        let signature = format!("sha256={}", hex(&mac.finalize().into_bytes()));
+        let key_of_app = hmac::Key::new(hmac::HMAC_SHA256, SECRET.as_bytes());
+        let signature = format!("sha256={}", hex(hmac::sign(&key_of_app, body.as_bytes()).as_ref()));
         let events = receiver.receive(Some(signature.as_bytes()), body.as_bytes())?;
         assert_eq!(events.len(), statuses as usize, "every status is read");
         group.throughput(Throughput::Elements(u64::from(statuses)));
@@ -221,10 +218,11 @@ fn twilio_webhook(c: &mut Criterion) -> Outcome<()> {
     let body: Vec<String> =
         params.iter().map(|(name, value)| format!("{name}={}", value.replace('+', "%2B"))).collect();
     let body = body.join("&");
-    let mut mac = Hmac::<Sha1>::new_from_slice(TOKEN.as_bytes())?;
+    let token = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, TOKEN.as_bytes());
+    let mut mac = hmac::Context::with_key(&token);
     mac.update(format!("{base}{target}").as_bytes());
     params.iter().for_each(|(name, value)| mac.update(format!("{name}{value}").as_bytes()));
-    let signature = STANDARD.encode(mac.finalize().into_bytes());
+    let signature = STANDARD.encode(mac.sign());
     let receiver = twilio::Receiver::new(twilio::SignatureKey::new(TOKEN, None), twilio::PublicUrl::parse(base)?);
     let post = twilio::Post {
         target: &target,

@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use sha2::{Digest as _, Sha256};
+use ring::digest::{Context, SHA256};
 use sluice_proto::v1::{ImportChunk, NationalNumber, RecipientRow, recipient_row::Address};
 
 use super::csv_columns::Columns;
@@ -193,7 +193,7 @@ impl Cutter {
 /// SHA-256 over rows, as `ImportChunk.sha256` of the contract lays it down.
 #[must_use]
 pub fn digest(rows: &[RecipientRow]) -> [u8; 32] {
-    let mut hash = Sha256::new();
+    let mut hash = Context::new(&SHA256);
     let mut bytes = Vec::with_capacity(256);
     for row in rows {
         bytes.clear();
@@ -220,7 +220,9 @@ pub fn digest(rows: &[RecipientRow]) -> [u8; 32] {
         }
         hash.update(&bytes);
     }
-    hash.finalize().into()
+    let mut digest = [0; 32];
+    digest.copy_from_slice(hash.finish().as_ref());
+    digest
 }
 
 fn put(bytes: &mut Vec<u8>, text: &str) {
@@ -332,7 +334,7 @@ mod tests {
         for text in [b'a', b'1', b'b', b'2'] {
             bytes.extend([1, 0, 0, 0, text]);
         }
-        assert_eq!(digest(std::slice::from_ref(&row)), <[u8; 32]>::from(Sha256::digest(&bytes)));
+        assert_eq!(digest(std::slice::from_ref(&row)), ring::digest::digest(&SHA256, &bytes).as_ref());
         assert_ne!(digest(&[row.clone(), row.clone()]), digest(std::slice::from_ref(&row)));
     }
 

@@ -10,8 +10,7 @@ use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use hmac::{Hmac, Mac as _};
-use sha2::{Digest as _, Sha256};
+use ring::hmac;
 use subtle::ConstantTimeEq as _;
 
 /// Fewest bytes of a secret: what `openssl rand -hex 16` prints.
@@ -22,7 +21,7 @@ const NONCE_BYTES: usize = 16;
 
 /// The installation's node secret. Never shown.
 #[derive(Clone)]
-pub struct NodeSecret(Hmac<Sha256>);
+pub struct NodeSecret(hmac::Key);
 
 impl fmt::Debug for NodeSecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -78,7 +77,7 @@ impl Ticket {
 
 /// The digest of a message, as it is sent.
 pub(super) fn digest(message: &[u8]) -> String {
-    URL_SAFE_NO_PAD.encode(Sha256::digest(message))
+    URL_SAFE_NO_PAD.encode(ring::digest::digest(&ring::digest::SHA256, message))
 }
 
 /// The nonce of a call, as it is sent.
@@ -95,9 +94,7 @@ impl NodeSecret {
     /// The secret from its text, of which every byte counts; `None`: it is too short.
     #[must_use]
     pub fn new(text: &str) -> Option<Self> {
-        // HMAC takes a key of any length.
-        let long_enough = text.len() >= SECRET_BYTES_MIN;
-        long_enough.then(|| Hmac::new_from_slice(text.as_bytes()).ok().map(Self)).flatten()
+        (text.len() >= SECRET_BYTES_MIN).then(|| Self(hmac::Key::new(hmac::HMAC_SHA256, text.as_bytes())))
     }
 
     /// What goes with a call: `nonce.seal`; and the nonce, to check the answer by.
@@ -120,12 +117,12 @@ impl NodeSecret {
 
     /// The seal over `fields`, each with its length before it.
     fn seal(&self, fields: &[&[u8]]) -> String {
-        let mut mac = self.0.clone();
+        let mut mac = hmac::Context::with_key(&self.0);
         for field in fields {
             mac.update(&(field.len() as u64).to_le_bytes());
             mac.update(field);
         }
-        URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes())
+        URL_SAFE_NO_PAD.encode(mac.sign())
     }
 }
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use base64::Engine as _;
-use hmac::{Hmac, Mac as _};
 use parking_lot::Mutex;
+use ring::hmac;
 use sluice_engine::webhook::{Event, SinkError, StatusEvent, WebhookSink, meta, twilio};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -162,9 +162,8 @@ fn post(path: &str, signature: &str, body: &str) -> Vec<u8> {
 }
 
 fn meta_signature(body: &str) -> String {
-    let mac =
-        Hmac::<sha2::Sha256>::new_from_slice(SECRET.as_bytes()).expect("any length").chain_update(body).finalize();
-    let hex: String = mac.into_bytes().iter().map(|byte| format!("{byte:02x}")).collect();
+    let mac = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, SECRET.as_bytes()), body.as_bytes());
+    let hex: String = mac.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
     format!("x-hub-signature-256: sha256={hex}")
 }
 
@@ -175,8 +174,8 @@ fn meta_post(body: &str) -> Vec<u8> {
 fn twilio_post(target: &str, body: &str) -> Vec<u8> {
     // The bodies here are in signing order and hold nothing that is encoded.
     let signed = format!("{PUBLIC_URL}{target}{}", body.replace(['=', '&'], ""));
-    let mac = Hmac::<sha1::Sha1>::new_from_slice(TOKEN.as_bytes()).expect("any length").chain_update(signed).finalize();
-    let signature = base64::engine::general_purpose::STANDARD.encode(mac.into_bytes());
+    let token = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, TOKEN.as_bytes());
+    let signature = base64::engine::general_purpose::STANDARD.encode(hmac::sign(&token, signed.as_bytes()));
     post(target, &format!("content-type: application/x-www-form-urlencoded\r\nx-twilio-signature: {signature}"), body)
 }
 

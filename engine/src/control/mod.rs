@@ -124,7 +124,7 @@ impl Control {
             clock: parts.clock,
             backup_dir: parts.backup_dir.map(Arc::new),
             defaults: Arc::new(parts.defaults),
-            tokens: PageTokens::new(&parts.installation_secret)?,
+            tokens: PageTokens::new(&parts.installation_secret),
             correlation: Arc::new(CorrelationKey::new(parts.installation_secret)),
         })
     }

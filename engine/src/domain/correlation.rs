@@ -10,9 +10,9 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use hmac::{Hmac, Mac};
-use sha2::Sha256;
+use ring::hmac;
 use std::fmt;
+use subtle::ConstantTimeEq as _;
 
 const VERSION: u8 = 1;
 const PLAIN_LEN: usize = 11;
@@ -54,7 +54,7 @@ impl fmt::Debug for CorrelationId {
 /// The installation's key for correlation ids, with both HMAC states prepared. Cheap to clone and to share.
 #[derive(Clone)]
 pub struct CorrelationKey {
-    keyed: Hmac<Sha256>,
+    keyed: hmac::Key,
 }
 
 impl fmt::Debug for CorrelationKey {
@@ -66,11 +66,7 @@ impl fmt::Debug for CorrelationKey {
 impl CorrelationKey {
     /// Prepares the key. The secret must stay the same over the life of a ledger, or late echoes are not recognised.
     pub fn new(secret: [u8; 32]) -> Self {
-        // A key of exactly one block is the fixed-size form of `new_from_slice`, and cannot fail; zero padding is what HMAC
-        // does with a shorter key.
-        let mut block = [0u8; 64];
-        block[..32].copy_from_slice(&secret);
-        Self { keyed: <Hmac<Sha256> as Mac>::new(&block.into()) }
+        Self { keyed: hmac::Key::new(hmac::HMAC_SHA256, &secret) }
     }
 
     /// The id of one attempt.
@@ -80,8 +76,8 @@ impl CorrelationKey {
         raw[1..5].copy_from_slice(&campaign.to_be_bytes());
         raw[5..9].copy_from_slice(&seq.to_be_bytes());
         raw[9..PLAIN_LEN].copy_from_slice(&attempt.to_be_bytes());
-        let mac = self.mac(&raw[..PLAIN_LEN]).finalize().into_bytes();
-        raw[PLAIN_LEN..].copy_from_slice(&mac[..MAC_LEN]);
+        let mac = self.mac(&raw[..PLAIN_LEN]);
+        raw[PLAIN_LEN..].copy_from_slice(&mac);
         let mut id = [0u8; CORRELATION_ID_LEN];
         let written = URL_SAFE_NO_PAD.encode_slice(raw, &mut id);
         debug_assert_eq!(written.ok(), Some(CORRELATION_ID_LEN));
@@ -100,7 +96,9 @@ impl CorrelationKey {
             return None;
         }
         let (plain, mac) = raw.split_at(PLAIN_LEN);
-        self.mac(plain).verify_truncated_left(mac).ok()?;
+        if !bool::from(self.mac(plain).ct_eq(mac)) {
+            return None;
+        }
         let campaign = u32::from_be_bytes([raw[1], raw[2], raw[3], raw[4]]);
         let seq = u32::from_be_bytes([raw[5], raw[6], raw[7], raw[8]]);
         let attempt = u16::from_be_bytes([raw[9], raw[10]]);
@@ -110,13 +108,14 @@ impl CorrelationKey {
     /// What this installation's traces begin with ([`Sampling`](super::trace::Sampling)). It says nothing of the secret.
     pub fn trace_salt(&self) -> u64 {
         // No id's plain bytes are as short as this text.
-        let mac: [u8; 32] = self.mac(b"traces").finalize().into_bytes().into();
+        let mac: [u8; MAC_LEN] = self.mac(b"traces");
         mac.iter().take(8).fold(0, |salt, byte| (salt << 8) | u64::from(*byte))
     }
 
-    fn mac(&self, plain: &[u8]) -> Hmac<Sha256> {
-        let mut mac = self.keyed.clone();
-        mac.update(plain);
+    fn mac(&self, plain: &[u8]) -> [u8; MAC_LEN] {
+        let whole = hmac::sign(&self.keyed, plain);
+        let mut mac = [0; MAC_LEN];
+        mac.copy_from_slice(&whole.as_ref()[..MAC_LEN]);
         mac
     }
 }

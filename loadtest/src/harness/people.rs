@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use ring::digest;
 use sluice_proto::v1;
 
 use crate::witness::audience::Audience;
@@ -95,7 +96,6 @@ pub fn read_csv(path: &Path) -> anyhow::Result<Vec<v1::RecipientRow>> {
 /// The digest of a chunk as the contract defines it.
 #[must_use]
 pub fn digest(rows: &[v1::RecipientRow]) -> Vec<u8> {
-    use sha2::Digest as _;
     let mut bytes = Vec::with_capacity(rows.len() * 80);
     for row in rows {
         let (phone, country, national) = match &row.address {
@@ -118,7 +118,7 @@ pub fn digest(rows: &[v1::RecipientRow]) -> Vec<u8> {
             put(&mut bytes, value);
         }
     }
-    sha2::Sha256::digest(&bytes).to_vec()
+    digest::digest(&digest::SHA256, &bytes).as_ref().to_vec()
 }
 
 fn put(bytes: &mut Vec<u8>, text: &str) {

@@ -11,14 +11,13 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use bytes::Bytes;
-use hmac::{Hmac, Mac as _};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Incoming;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use ring::hmac;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
-use sha2::Sha256;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
@@ -245,9 +244,7 @@ struct Status<'a> {
 }
 
 async fn receive(listener: TcpListener, statuses: Arc<AtomicU64>) {
-    let Ok(key) = Hmac::<Sha256>::new_from_slice(META_SECRET.as_bytes()) else {
-        return;
-    };
+    let key = hmac::Key::new(hmac::HMAC_SHA256, META_SECRET.as_bytes());
     while let Ok((stream, _)) = listener.accept().await {
         let _ = stream.set_nodelay(true);
         let (key, statuses) = (key.clone(), Arc::clone(&statuses));
@@ -260,14 +257,13 @@ async fn receive(listener: TcpListener, statuses: Arc<AtomicU64>) {
 
 async fn take(
     request: Request<Incoming>,
-    mut key: Hmac<Sha256>,
+    key: hmac::Key,
     statuses: Arc<AtomicU64>,
 ) -> anyhow::Result<Response<Full<Bytes>>> {
     let (head, body) = request.into_parts();
     let body = body.collect().await?.to_bytes();
-    key.update(&body);
     let given = head.headers.get("x-hub-signature-256").and_then(|v| v.to_str().ok()?.strip_prefix("sha256="));
-    if given.and_then(unhex).is_none_or(|given| key.verify_slice(&given).is_err()) {
+    if given.and_then(unhex).is_none_or(|given| hmac::verify(&key, &body, &given).is_err()) {
         let mut refused = Response::new(Full::new(Bytes::new()));
         *refused.status_mut() = StatusCode::UNAUTHORIZED;
         return Ok(refused);

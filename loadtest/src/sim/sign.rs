@@ -2,13 +2,11 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use hmac::{Hmac, Mac as _};
-use sha1::Sha1;
-use sha2::Sha256;
+use ring::hmac;
 
 /// A Meta app secret, ready to sign.
 #[derive(Clone)]
-pub struct MetaSigner(Hmac<Sha256>);
+pub struct MetaSigner(hmac::Key);
 
 impl std::fmt::Debug for MetaSigner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -20,18 +18,16 @@ impl MetaSigner {
     /// The key is the text of the app secret.
     #[must_use]
     pub fn new(app_secret: &str) -> Self {
-        Self(keyed(app_secret))
+        Self(hmac::Key::new(hmac::HMAC_SHA256, app_secret.as_bytes()))
     }
 
     /// The value of `X-Hub-Signature-256` over the raw body.
     #[must_use]
     pub fn sign(&self, body: &[u8]) -> String {
         const HEX: &[u8; 16] = b"0123456789abcdef";
-        let mut mac = self.0.clone();
-        mac.update(body);
         let mut value = String::with_capacity(71);
         value.push_str("sha256=");
-        for byte in mac.finalize().into_bytes() {
+        for byte in hmac::sign(&self.0, body).as_ref() {
             value.push(char::from(HEX[usize::from(byte >> 4)]));
             value.push(char::from(HEX[usize::from(byte & 15)]));
         }
@@ -41,7 +37,7 @@ impl MetaSigner {
 
 /// A Twilio auth token, ready to sign.
 #[derive(Clone)]
-pub struct TwilioSigner(Hmac<Sha1>);
+pub struct TwilioSigner(hmac::Key);
 
 impl std::fmt::Debug for TwilioSigner {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -53,14 +49,14 @@ impl TwilioSigner {
     /// The key is the text of the auth token.
     #[must_use]
     pub fn new(auth_token: &str) -> Self {
-        Self(keyed(auth_token))
+        Self(hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, auth_token.as_bytes()))
     }
 
     /// The value of `X-Twilio-Signature`: the public URL without fragment, then every parameter's name and value,
     /// sorted by name; the values of a repeated name are sorted and each distinct one counts once.
     #[must_use]
     pub fn sign(&self, url: &str, params: &[(&str, &str)]) -> String {
-        let mut mac = self.0.clone();
+        let mut mac = hmac::Context::with_key(&self.0);
         mac.update(url.as_bytes());
         let mut sorted: Vec<&(&str, &str)> = params.iter().collect();
         sorted.sort_unstable();
@@ -69,14 +65,7 @@ impl TwilioSigner {
             mac.update(name.as_bytes());
             mac.update(value.as_bytes());
         }
-        STANDARD.encode(mac.finalize().into_bytes())
-    }
-}
-
-fn keyed<M: hmac::Mac + hmac::digest::KeyInit>(key: &str) -> M {
-    match <M as hmac::Mac>::new_from_slice(key.as_bytes()) {
-        Ok(mac) => mac,
-        Err(_) => unreachable!("HMAC takes keys of any length"),
+        STANDARD.encode(mac.sign())
     }
 }
 

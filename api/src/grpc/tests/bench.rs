@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sha2::{Digest as _, Sha256};
+use ring::digest::{Context, SHA256};
 use sluice_engine::control::{Account, Control, Defaults, LineStatus, Parts, Progress, Runtime, Tenants};
 use sluice_engine::domain::campaign::Campaign;
 use sluice_engine::domain::ids::{AccountId, CampaignKey, LineKey};
@@ -237,17 +237,17 @@ pub(crate) fn chunk(from: u64, to: u64) -> v1::ImportChunk {
             ..v1::RecipientRow::default()
         })
         .collect();
-    let mut sha = Sha256::new();
+    let mut sha = Context::new(&SHA256);
     for n in from..to {
         for text in [format!("+999{n:09}"), String::new(), String::new(), format!("crm-{n}")] {
-            sha.update((text.len() as u32).to_le_bytes());
-            sha.update(text);
+            sha.update(&(text.len() as u32).to_le_bytes());
+            sha.update(text.as_bytes());
         }
-        sha.update([0, 0, 0, 0, 1, 0, 0, 0, 3, 0, 0, 0]);
-        sha.update("Ada");
-        sha.update([0; 8]);
+        sha.update(&[0, 0, 0, 0, 1, 0, 0, 0, 3, 0, 0, 0]);
+        sha.update(b"Ada");
+        sha.update(&[0; 8]);
     }
-    v1::ImportChunk { row_offset: from, rows, sha256: sha.finalize().to_vec().into() }
+    v1::ImportChunk { row_offset: from, rows, sha256: sha.finish().as_ref().to_vec().into() }
 }
 
 pub(crate) fn header(campaign: &str, import: &str) -> v1::ImportRecipientsRequest {

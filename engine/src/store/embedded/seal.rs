@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
+use ring::digest::{Context, SHA256};
 use rusqlite::Connection;
-use sha2::{Digest as _, Sha256};
 
 use super::duplicates;
 use super::error::{Try, damaged};
@@ -99,7 +99,7 @@ pub(super) fn scan_page(
 /// SHA-256 over address, external id and parameters in order of `seq`, each behind its length (8 bytes, big-endian; a missing
 /// external id as length 2^64 - 1), in hex; and the recipients of each segment.
 async fn digest(store: &EmbeddedStore, key: CampaignKey) -> StoreResult<(String, Vec<u32>)> {
-    let (mut sha, mut segments, mut next) = (Sha256::new(), Vec::<u32>::new(), Some(0));
+    let (mut sha, mut segments, mut next) = (Context::new(&SHA256), Vec::<u32>::new(), Some(0));
     while let Some(from) = next {
         (sha, segments, next) = store
             .readers
@@ -107,8 +107,8 @@ async fn digest(store: &EmbeddedStore, key: CampaignKey) -> StoreResult<(String,
                 let next = scan_page(conn, key, "address, external_id, params", from, |seq, row| {
                     for column in 1..=3 {
                         let value = row.get_ref(column)?.as_str_or_null().map_err(damaged)?;
-                        sha.update(value.map_or(u64::MAX, |text| text.len() as u64).to_be_bytes());
-                        sha.update(value.unwrap_or_default());
+                        sha.update(&value.map_or(u64::MAX, |text| text.len() as u64).to_be_bytes());
+                        sha.update(value.unwrap_or_default().as_bytes());
                     }
                     let segment = (seq / SEGMENT_LEN) as usize;
                     if segments.len() <= segment {
@@ -121,7 +121,7 @@ async fn digest(store: &EmbeddedStore, key: CampaignKey) -> StoreResult<(String,
             })
             .await?;
     }
-    let hex = sha.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = sha.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
     Ok((hex, segments))
 }
 

@@ -5,7 +5,7 @@
 
 use std::fmt::Debug;
 
-use sha2::{Digest as _, Sha256};
+use ring::digest::{Context, SHA256, digest};
 
 use super::Movable;
 use super::carry::{Failed, Moved, Progress, Told, from, to};
@@ -27,9 +27,9 @@ struct Sum {
 
 impl Sum {
     fn add(&mut self, record: &impl Debug) {
-        let digest = Sha256::digest(format!("{record:?}"));
+        let digest = digest(&SHA256, format!("{record:?}").as_bytes());
         let mut first = [0; 16];
-        first.copy_from_slice(&digest[..16]);
+        first.copy_from_slice(&digest.as_ref()[..16]);
         self.count += 1;
         self.digests = self.digests.wrapping_add(u128::from_be_bytes(first));
     }
@@ -208,15 +208,15 @@ async fn read(ledger: &dyn Movable, key: CampaignKey) -> StoreResult<Side> {
 /// The sum over a campaign's messages with all that is known of them, and the digest of its list as the seal makes it.
 async fn messages(ledger: &dyn Movable, key: CampaignKey) -> StoreResult<(Sum, String)> {
     let filter = MessageFilter { all_attempts: true, ..MessageFilter::default() };
-    let (mut sum, mut list, mut pages) = (Sum::default(), Sha256::new(), Pages::of(SEGMENT_LEN as usize));
+    let (mut sum, mut list, mut pages) = (Sum::default(), Context::new(&SHA256), Pages::of(SEGMENT_LEN as usize));
     while let Some(page) = pages.next() {
         for message in &pages.read(ledger.messages(key, &filter, page).await?) {
             sum.add(message);
             for text in [Some(&message.address), message.external_id.as_ref(), Some(&message.params)] {
-                list.update(text.map_or(u64::MAX, |text| text.len() as u64).to_be_bytes());
+                list.update(&text.map_or(u64::MAX, |text| text.len() as u64).to_be_bytes());
                 list.update(text.map(|text| text.as_bytes()).unwrap_or_default());
             }
         }
     }
-    Ok((sum, list.finalize().iter().map(|byte| format!("{byte:02x}")).collect()))
+    Ok((sum, list.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect()))
 }

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher as _, RandomState};
 use std::sync::Arc;
 
-use sha2::{Digest as _, Sha256};
+use ring::digest::{Context, SHA256};
 
 use super::cache::Cache;
 use super::cql::Unit;
@@ -256,7 +256,7 @@ async fn digest(
     campaign: &Campaign,
     refusals: &Refusals,
 ) -> StoreResult<(String, BTreeMap<u32, Summary>)> {
-    let (mut sha, mut segments) = (Sha256::new(), BTreeMap::new());
+    let (mut sha, mut segments) = (Context::new(&SHA256), BTreeMap::new());
     for number in segments_of(campaign) {
         let mut recipients = 0;
         for row in scan(cache, hot, number, campaign.next_seq).await? {
@@ -265,13 +265,13 @@ async fn digest(
             }
             recipients += 1;
             for text in [Some(row.address), row.external_id, Some(row.params)] {
-                sha.update(text.as_ref().map_or(u64::MAX, |text| text.len() as u64).to_be_bytes());
-                sha.update(text.unwrap_or_default());
+                sha.update(&text.as_ref().map_or(u64::MAX, |text| text.len() as u64).to_be_bytes());
+                sha.update(text.unwrap_or_default().as_bytes());
             }
         }
         if recipients > 0 {
             segments.insert(number, Summary::untouched(recipients));
         }
     }
-    Ok((sha.finalize().iter().map(|byte| format!("{byte:02x}")).collect(), segments))
+    Ok((sha.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect(), segments))
 }

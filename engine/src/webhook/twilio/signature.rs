@@ -3,9 +3,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use hmac::{Hmac, Mac};
-use sha1::Sha1;
-use sha2::{Digest, Sha256};
+use ring::{digest, hmac};
 use subtle::ConstantTimeEq;
 
 use super::form::Form;
@@ -15,7 +13,7 @@ use crate::webhook::SignatureError;
 /// The auth tokens of one account, keyed once. Two while they are being rotated.
 #[derive(Clone)]
 pub struct SignatureKey {
-    tokens: Vec<Hmac<Sha1>>,
+    tokens: Vec<hmac::Key>,
 }
 
 impl SignatureKey {
@@ -26,7 +24,7 @@ impl SignatureKey {
     /// even when messages are sent with an API key.
     #[must_use]
     pub fn new(primary: &str, secondary: Option<&str>) -> Self {
-        let keyed = |token: &str| Hmac::new_from_slice(token.as_bytes()).expect("HMAC takes keys of any length");
+        let keyed = |token: &str| hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, token.as_bytes());
         Self { tokens: std::iter::once(primary).chain(secondary).map(keyed).collect() }
     }
 
@@ -52,7 +50,8 @@ impl SignatureKey {
         let query = target.split_once('?').map_or("", |(_path, query)| query);
         let query = Form::parse(query.as_bytes()).map_err(|_| SignatureError::Malformed)?;
         let claimed = query.text("bodySHA256").ok_or(SignatureError::Malformed)?;
-        let actual: String = Sha256::digest(body).iter().map(|byte| format!("{byte:02x}")).collect();
+        let actual: String =
+            digest::digest(&digest::SHA256, body).as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
         let fits = bool::from(actual.as_bytes().ct_eq(claimed.to_ascii_lowercase().as_bytes()));
         self.verify(url, target, &[], header)?;
         if fits { Ok(()) } else { Err(SignatureError::Mismatch) }
@@ -74,13 +73,14 @@ impl SignatureKey {
         for spelling in spellings(target) {
             for base in url.forms() {
                 for token in &self.tokens {
-                    let mut mac = token.clone().chain_update(base).chain_update(spelling.as_bytes());
+                    let mut mac = hmac::Context::with_key(token);
+                    mac.update(base.as_bytes());
+                    mac.update(spelling.as_bytes());
                     for (name, value) in pairs {
                         mac.update(name);
                         mac.update(value);
                     }
-                    // Compares in constant time.
-                    if mac.verify_slice(&presented).is_ok() {
+                    if bool::from(mac.sign().as_ref().ct_eq(&presented)) {
                         return Ok(());
                     }
                 }
