@@ -81,8 +81,24 @@ pub(super) fn freeze() -> Option<Frozen> {
     let group = server().group;
     (group > 0).then(|| {
         signal("-STOP", group);
-        Frozen(group)
+        let frozen = Frozen(group);
+        let asked = std::time::SystemTime::now();
+        // The signal is one thread's to hear, which tells the others: on a busy machine they go on for a while.
+        while !is_stopped(group) {
+            assert!(asked.elapsed().is_ok_and(|waited| waited.as_secs() < 30), "the server does not stop");
+            std::thread::yield_now();
+        }
+        frozen
     })
+}
+
+/// Whether each thread of a process stands still.
+fn is_stopped(process: u32) -> bool {
+    let tasks = std::fs::read_dir(format!("/proc/{process}/task")).expect("its threads");
+    // `number (name) state …`; a thread that ended meanwhile has none.
+    let state = |task: std::fs::DirEntry| std::fs::read_to_string(task.path().join("stat")).ok();
+    let stopped = |stat: String| stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with(['T', 'Z', 'X']));
+    tasks.filter_map(|task| state(task.ok()?)).all(stopped)
 }
 
 fn signal(name: &str, group: u32) {
