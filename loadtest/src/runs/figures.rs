@@ -67,11 +67,11 @@ const CEILING_80_10: &[&str] = &["lines.0.ceiling=80", "campaigns.0.count=10"];
 const CEILING_80_1000: &[&str] = &["lines.0.ceiling=80", "campaigns.0.count=1000", "campaigns.0.lasts_s=4"];
 const CEILING_1000_10: &[&str] = &["campaigns.0.count=10"];
 /// Long enough for each to send 100.
-const CEILING_1000_1000: &[&str] = &["campaigns.0.count=1000", "campaigns.0.lasts_s=130"];
+const CEILING_1000_1000: &[&str] = &["campaigns.0.count=1000", "campaigns.0.lasts_s=180"];
 const CEILING_10000: &[&str] = &["lines.0.ceiling=10000", "statuses.from=silent"];
 const CEILING_10000_10: &[&str] = &["lines.0.ceiling=10000", "statuses.from=silent", "campaigns.0.count=10"];
 const CEILING_10000_1000: &[&str] =
-    &["lines.0.ceiling=10000", "statuses.from=silent", "campaigns.0.count=1000", "campaigns.0.lasts_s=30"];
+    &["lines.0.ceiling=10000", "statuses.from=silent", "campaigns.0.count=1000", "campaigns.0.lasts_s=60"];
 
 const WEBHOOKS: &[&str] = &["lines.0.ceiling=6700"];
 /// Fewer than these, and their latency says nothing.
