@@ -9,6 +9,8 @@ pub mod v1 {
     tonic::include_proto!("sluice.v1");
 }
 
+mod watch;
+
 /// What the nodes of one installation say to each other; never on the public port.
 pub mod internal {
     /// Version 1: what nodes that differ by one version both understand.

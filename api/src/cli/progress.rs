@@ -1,8 +1,8 @@
 //! A watched campaign: the snapshot kept up to date by deltas, and how it looks.
 
 use sluice_proto::v1::{
-    BindingLimit, Campaign, CampaignDelta, CampaignState, FailureCount, MessageStatus, Stage, StageCount, StatusCount,
-    Tally, WatchCampaignResponse, watch_campaign_response::Update,
+    BindingLimit, Campaign, CampaignState, MessageStatus, Stage, Tally, WatchCampaignResponse,
+    watch_campaign_response::Update,
 };
 
 use super::campaign_view::{reached, shown, state};
@@ -25,47 +25,9 @@ impl Progress {
     pub fn apply(&mut self, response: WatchCampaignResponse) {
         match response.update {
             Some(Update::Snapshot(campaign)) => self.campaign = campaign,
-            Some(Update::Delta(delta)) => self.delta(delta),
+            Some(Update::Delta(delta)) => self.campaign.apply(delta),
             None => {}
         }
-    }
-
-    /// Counts in a delta are absolute: they replace what is held.
-    fn delta(&mut self, delta: CampaignDelta) {
-        let campaign = &mut self.campaign;
-        campaign.state = delta.state;
-        campaign.hold = delta.hold;
-        if delta.settled_time.is_some() {
-            campaign.settled_time = delta.settled_time;
-        }
-        let stats = campaign.stats.get_or_insert_default();
-        stats.as_of = delta.as_of;
-        stats.in_flight = delta.in_flight;
-        stats.remaining = delta.remaining;
-        stats.progress_percent = delta.progress_percent;
-        stats.delivery_rate_percent = delta.delivery_rate_percent;
-        stats.read_rate_percent = delta.read_rate_percent;
-        stats.current_rate = delta.current_rate;
-        stats.average_rate = delta.average_rate;
-        stats.estimated_end_time = delta.estimated_end_time;
-        stats.binding_limit = delta.binding_limit;
-        stats.refused = delta.refused.unwrap_or(stats.refused);
-        for failure in delta.failures {
-            replace(&mut stats.failures, failure, |held: &FailureCount, new: &FailureCount| {
-                (held.provider, &held.code) == (new.provider, &new.code)
-            });
-        }
-        let tally = stats.tally.get_or_insert_default();
-        for count in delta.by_status {
-            replace(&mut tally.by_status, count, |held: &StatusCount, new: &StatusCount| held.status == new.status);
-        }
-        for count in delta.by_stage {
-            replace(&mut tally.by_stage, count, |held: &StageCount, new: &StageCount| held.stage == new.stage);
-        }
-        tally.total = delta.total.unwrap_or(tally.total);
-        tally.accepted = delta.accepted.unwrap_or(tally.accepted);
-        tally.conflicts = delta.conflicts.unwrap_or(tally.conflicts);
-        tally.doubles = delta.doubles.unwrap_or(tally.doubles);
     }
 
     /// Whether it ended because it cannot be carried out.
@@ -189,13 +151,6 @@ impl Progress {
     }
 }
 
-fn replace<T>(held: &mut Vec<T>, new: T, same: impl Fn(&T, &T) -> bool) {
-    match held.iter_mut().find(|held| same(held, &new)) {
-        Some(slot) => *slot = new,
-        None => held.push(new),
-    }
-}
-
 /// One bar, e.g. `  sent       ██████░░░░      12,345 of     20,000   61.7%`.
 fn bar(name: &str, count: u64, total: u64, width: usize) -> String {
     let cells = width.saturating_sub(BESIDE_BAR).clamp(BAR_MIN, BAR_MAX);
@@ -216,6 +171,7 @@ fn bar(name: &str, count: u64, total: u64, width: usize) -> String {
 mod tests {
     use super::*;
     use sluice_proto::v1::CampaignStats;
+    use sluice_proto::v1::{CampaignDelta, StageCount, StatusCount};
 
     fn time(seconds: i64) -> Option<prost_types::Timestamp> {
         Some(prost_types::Timestamp { seconds, nanos: 0 })

@@ -34,41 +34,7 @@ impl Watched {
     pub fn take(&mut self, update: Update) {
         match update {
             Update::Snapshot(campaign) => self.0 = campaign,
-            Update::Delta(delta) => self.change(delta),
-        }
-    }
-
-    fn change(&mut self, delta: v1::CampaignDelta) {
-        self.0.set_state(delta.state());
-        self.0.hold = delta.hold;
-        self.0.settled_time = delta.settled_time.or(self.0.settled_time);
-        let stats = self.0.stats.get_or_insert_default();
-        stats.as_of = delta.as_of;
-        stats.refused = delta.refused.unwrap_or(stats.refused);
-        stats.in_flight = delta.in_flight;
-        stats.remaining = delta.remaining;
-        stats.progress_percent = delta.progress_percent;
-        stats.delivery_rate_percent = delta.delivery_rate_percent;
-        stats.read_rate_percent = delta.read_rate_percent;
-        stats.current_rate = delta.current_rate;
-        stats.average_rate = delta.average_rate;
-        stats.estimated_end_time = delta.estimated_end_time;
-        stats.binding_limit = delta.binding_limit;
-        let same_code = |one: &v1::FailureCount, other: &v1::FailureCount| {
-            (one.provider, &one.code) == (other.provider, &other.code)
-        };
-        replace(&mut stats.failures, delta.failures, same_code);
-        let tally = stats.tally.get_or_insert_default();
-        replace(&mut tally.by_status, delta.by_status, |one, other| one.status == other.status);
-        replace(&mut tally.by_stage, delta.by_stage, |one, other| one.stage == other.stage);
-        let changed = [
-            (&mut tally.total, delta.total),
-            (&mut tally.accepted, delta.accepted),
-            (&mut tally.conflicts, delta.conflicts),
-            (&mut tally.doubles, delta.doubles),
-        ];
-        for (held, new) in changed {
-            *held = new.unwrap_or(*held);
+            Update::Delta(delta) => self.0.apply(delta),
         }
     }
 
@@ -83,16 +49,6 @@ impl Watched {
     pub fn said(&self) -> (Counts, BTreeMap<String, u64>) {
         let stats = self.0.stats.clone().unwrap_or_default();
         (counts(&stats.tally.unwrap_or_default()), failures(&stats.failures))
-    }
-}
-
-/// Puts each new value in the place of the one that it is the new value of.
-fn replace<T>(held: &mut Vec<T>, new: Vec<T>, is_same: impl Fn(&T, &T) -> bool) {
-    for value in new {
-        match held.iter_mut().find(|old| is_same(old, &value)) {
-            Some(old) => *old = value,
-            None => held.push(value),
-        }
     }
 }
 
