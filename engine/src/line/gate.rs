@@ -350,7 +350,7 @@ impl Gate {
         let factor = self.slow.factor(now);
         if (factor - self.aimed).abs() > 0.001 || (factor >= 1.0 && self.aimed < 1.0) {
             self.aimed = factor;
-            self.aim.set_rate(f64::from(self.window.ceiling()) * factor / (1.0 + guard.as_secs_f64()));
+            self.aim.set_rate(Aim::rate_below(f64::from(self.window.ceiling()), guard) * factor);
         }
     }
 }
