@@ -10,7 +10,8 @@ use super::report::{Kind, Place, Problem, nearest};
 
 /// Everything that reading needs and collects.
 pub(super) struct Context<'i> {
-    text: &'i str,
+    /// Where each line of the file ends. A file that is something else has a problem on each, and each asks for its line.
+    line_ends: Vec<usize>,
     /// The directory that relative paths start from: that of the file.
     pub(super) base: &'i Path,
     pub(super) environment: &'i BTreeMap<String, String>,
@@ -28,9 +29,9 @@ pub(super) struct Key {
 }
 
 impl<'i> Context<'i> {
-    pub(super) fn new(text: &'i str, base: &'i Path, environment: &'i BTreeMap<String, String>) -> Self {
+    pub(super) fn new(text: &str, base: &'i Path, environment: &'i BTreeMap<String, String>) -> Self {
         Self {
-            text,
+            line_ends: text.match_indices('\n').map(|(at, _)| at).collect(),
             base,
             environment,
             overrides_used: RefCell::default(),
@@ -40,8 +41,7 @@ impl<'i> Context<'i> {
     }
 
     pub(super) fn line_of(&self, offset: usize) -> Place {
-        let before = self.text.get(..offset).unwrap_or(self.text);
-        Place::Line(before.bytes().filter(|&b| b == b'\n').count() + 1)
+        Place::Line(self.line_ends.partition_point(|end| *end < offset) + 1)
     }
 
     pub(super) fn note(&self, problem: Problem) {
