@@ -27,9 +27,9 @@ impl Aim {
     /// come on top. So 2 ms of it are made up for in each second.
     pub const HEADROOM: f64 = 0.002;
 
-    /// The aim's rate below a window of `ceiling` with `guard`, permits per second.
-    pub fn rate_below(ceiling: f64, guard: Duration) -> f64 {
-        ceiling * (1.0 - Self::HEADROOM) / (1.0 + guard.as_secs_f64())
+    /// The rate of an aim below `window`, permits per second.
+    pub fn rate_below(window: &Window) -> f64 {
+        f64::from(window.ceiling) / window.span.as_secs_f64() * (1.0 - Self::HEADROOM)
     }
 
     /// An aim at `rate` permits per second that may run ahead by `allowance`. A rate of zero or less never fires.
@@ -267,8 +267,8 @@ mod tests {
         /// With standing demand and wake-ups late by up to 3 ms, at least 0.99 of the ceiling is used over any 10 s.
         #[test]
         fn standing_demand_uses_the_ceiling(ceiling in 20_u32..2_000, lateness in prop::collection::vec(0_u64..3_000_000, 64)) {
-            let (mut window, mut aim) =
-                (Window::new(ceiling, GUARD, ms(0)), Aim::new(Aim::rate_below(f64::from(ceiling), GUARD), ALLOWANCE, ms(0)));
+            let mut window = Window::new(ceiling, GUARD, ms(0));
+            let mut aim = Aim::new(Aim::rate_below(&window), ALLOWANCE, ms(0));
             let (mut now, mut sent, mut turn) = (ms(0), 0_u64, 0_usize);
             while now < ms(11_000) {
                 while aim.take(now, 1) {
@@ -294,7 +294,7 @@ mod tests {
         // Wake-ups come at whole milliseconds.
         let woken = |at: Mono| Mono(at.0.next_multiple_of(1_000_000) + 100_000);
         let mut window = Window::new(CEILING, GUARD, ms(0));
-        let mut aim = Aim::new(Aim::rate_below(f64::from(CEILING), GUARD), ALLOWANCE, ms(0));
+        let mut aim = Aim::new(Aim::rate_below(&window), ALLOWANCE, ms(0));
         let (mut now, mut left, mut trouble) = (ms(0), Vec::new(), Some(ms(1_500)));
         while now < ms(30_000) {
             while aim.take(now, 1) {

@@ -46,7 +46,6 @@ pub(crate) struct LineShared {
     draining: AtomicBool,
     /// Somebody is writing that its hold is over.
     pub(super) releasing: AtomicBool,
-    guard: Duration,
     gate: Mutex<Gate>,
     /// Permits granted and not yet used at the gate, withdrawn, or given back.
     pub(super) outstanding: AtomicU32,
@@ -102,7 +101,6 @@ impl LineShared {
             held: AtomicBool::new(record.hold.is_some()),
             draining: AtomicBool::new(false),
             releasing: AtomicBool::new(false),
-            guard,
             gate: Mutex::new(gate),
             outstanding: AtomicU32::new(0),
             busy: AtomicU32::new(0),
@@ -192,7 +190,7 @@ impl LineShared {
     pub(crate) fn aim(&self, cost: u32) -> Result<(), Option<Mono>> {
         let now = self.clock.mono();
         let mut gate = self.gate.lock();
-        gate.follow(now, self.guard);
+        gate.follow(now);
         if gate.breaker.is_open() && !gate.breaker.is_probing() {
             return Err(None);
         }
@@ -243,7 +241,7 @@ impl LineShared {
         }
         let outstanding = self.outstanding.load(Ordering::SeqCst);
         let busy = self.busy.load(Ordering::SeqCst);
-        gate.follow(now, self.guard);
+        gate.follow(now);
         if gate.window.opens_at() > now + look_ahead {
             // Silent after a start: an intent made now would only be one more in doubt if the engine were killed again.
             return (Room::Stopped, false);
@@ -346,11 +344,11 @@ impl LineShared {
 
 impl Gate {
     /// The aim follows the slow-down.
-    fn follow(&mut self, now: Mono, guard: Duration) {
+    fn follow(&mut self, now: Mono) {
         let factor = self.slow.factor(now);
         if (factor - self.aimed).abs() > 0.001 || (factor >= 1.0 && self.aimed < 1.0) {
             self.aimed = factor;
-            self.aim.set_rate(Aim::rate_below(f64::from(self.window.ceiling()), guard) * factor);
+            self.aim.set_rate(Aim::rate_below(&self.window) * factor);
         }
     }
 }
