@@ -274,6 +274,22 @@ impl Customer {
         Ok(())
     }
 
+    /// Seals a campaign and schedules its start for `at_ms`, milliseconds since 1970.
+    ///
+    /// # Errors
+    /// When the server refuses.
+    pub async fn schedule(&self, campaign: &str, at_ms: u64) -> anyhow::Result<()> {
+        let nanos = (at_ms % 1_000) as i32 * 1_000_000;
+        let start_at = prost_types::Timestamp { seconds: (at_ms / 1_000).cast_signed(), nanos };
+        let request = v1::UpdateCampaignRequest {
+            campaign_id: campaign.to_owned(),
+            start_at: Some(start_at),
+            ..v1::UpdateCampaignRequest::default()
+        };
+        self.campaigns().update_campaign(request).await.with_context(|| format!("start time of {campaign}"))?;
+        self.start(campaign).await
+    }
+
     /// Pauses a campaign; returns how many messages were in flight.
     ///
     /// # Errors

@@ -77,8 +77,13 @@ pub async fn start_all(stage: &Arc<Stage>) {
     for place in 0..number {
         let stage = Arc::clone(stage);
         starts.spawn(async move {
-            let due = stage.begin + stage.made.lock()[place].job.start;
-            tokio::time::sleep_until(due).await;
+            let (after, scheduled) = {
+                let job = &stage.made.lock()[place].job;
+                (job.start, job.scheduled)
+            };
+            if !scheduled {
+                tokio::time::sleep_until(stage.begin + after).await;
+            }
             if let Err(error) = start(&stage, place).await {
                 stage.failed(error);
             }
@@ -87,17 +92,23 @@ pub async fn start_all(stage: &Arc<Stage>) {
     while starts.join_next().await.is_some() {}
 }
 
-/// Starts one campaign; its latency counts from now, however often the call has to be made.
+/// Starts or schedules one campaign; its latency counts from now or its time, however often the call has to be made.
 async fn start(stage: &Stage, place: usize) -> anyhow::Result<()> {
-    let id = {
-        let mut made = stage.made.lock();
-        made[place].started_ns = now_ns();
-        made[place].job.plan.id.clone()
+    let (id, at_ms) = {
+        let made = &mut stage.made.lock()[place];
+        let ahead = (stage.begin + made.job.start).saturating_duration_since(Instant::now());
+        let at_ms = made.job.scheduled.then(|| (now_ns() + ahead.as_nanos() as u64) / 1_000_000);
+        made.started_ns = at_ms.map_or_else(now_ns, |at| at * 1_000_000);
+        (made.job.plan.id.clone(), at_ms)
     };
     let end = Instant::now() + START;
     loop {
         let customer = stage.customer();
-        let Err(error) = customer.start(&id).await else { return Ok(()) };
+        let asked = match at_ms {
+            Some(at_ms) => customer.schedule(&id, at_ms).await,
+            None => customer.start(&id).await,
+        };
+        let Err(error) = asked else { return Ok(()) };
         // The call may have been taken and its answer lost with the server.
         let state = customer.get(&id).await.map(|campaign| campaign.state());
         if state.is_ok_and(|state| !matches!(state, CampaignState::Draft | CampaignState::Unspecified)) {

@@ -69,9 +69,22 @@ const CEILING_1000_10: &[&str] = &["campaigns.0.count=10"];
 /// Long enough for each to send 100.
 const CEILING_1000_1000: &[&str] = &["campaigns.0.count=1000", "campaigns.0.lasts_s=180"];
 const CEILING_10000: &[&str] = &["lines.0.ceiling=10000", "statuses.from=silent"];
-const CEILING_10000_10: &[&str] = &["lines.0.ceiling=10000", "statuses.from=silent", "campaigns.0.count=10"];
-const CEILING_10000_1000: &[&str] =
-    &["lines.0.ceiling=10000", "statuses.from=silent", "campaigns.0.count=1000", "campaigns.0.lasts_s=60"];
+/// One after the other, the first would be far ahead when the last is sealed: they begin side by side.
+const CEILING_10000_10: &[&str] = &[
+    "lines.0.ceiling=10000",
+    "statuses.from=silent",
+    "campaigns.0.count=10",
+    "campaigns.0.scheduled=true",
+    "campaigns.0.start_s=3",
+];
+const CEILING_10000_1000: &[&str] = &[
+    "lines.0.ceiling=10000",
+    "statuses.from=silent",
+    "campaigns.0.count=1000",
+    "campaigns.0.lasts_s=30",
+    "campaigns.0.scheduled=true",
+    "campaigns.0.start_s=25",
+];
 
 const WEBHOOKS: &[&str] = &["lines.0.ceiling=6700"];
 /// Fewer than these, and their latency says nothing.

@@ -331,6 +331,16 @@ fn check_campaign(scenario: &Scenario, n: usize, campaign: &Campaign, problems: 
     problems.unless((1..=16_384).contains(&campaign.workers), &key("workers"), "must be 1 to 16384");
     problems.unless((1..=86_400).contains(&campaign.echo_wait_s), &key("echo_wait_s"), "must be 1 to 86400");
     problems.unless((0.0..=86_400.0).contains(&campaign.start_s), &key("start_s"), "must be 0 to 86400");
+    if campaign.scheduled && campaign.start_s <= 0.0 {
+        problems.hinted(
+            key("start_s"),
+            "leaves no time to seal scheduled campaigns",
+            "a second for each hundred of them",
+        );
+    }
+    if campaign.scheduled && campaign.refill {
+        problems.note(key("refill"), "follows a campaign that ended at once, not by schedule");
+    }
     let ends = |span: super::file::Span| span.ends()[0] >= 1 && span.ends()[0] <= span.ends()[1];
     problems.unless(campaign.rate.is_none_or(ends), &key("rate"), "must be at least 1, lowest first");
     problems.unless(campaign.recipients.is_none_or(ends), &key("recipients"), "must be at least 1, lowest first");

@@ -230,6 +230,9 @@ pub struct Campaign {
     pub start_s: f64,
     /// Time between two starts, ms.
     pub stagger_ms: u32,
+    /// They are sealed from the begin on and started by the server itself, whose clock looks at them once a second: all of one second begin
+    /// side by side, however many they are.
+    pub scheduled: bool,
     /// One that has ended is followed by another, until the disturbances are over.
     pub refill: bool,
     /// Recipients have external ids.
@@ -254,6 +257,7 @@ impl Default for Campaign {
             echo_wait_s: 2,
             start_s: 0.0,
             stagger_ms: 0,
+            scheduled: false,
             refill: false,
             external_ids: false,
             long: false,

@@ -26,6 +26,8 @@ pub struct Job {
     pub recipients: u32,
     /// When it starts, after the begin.
     pub start: Duration,
+    /// It is scheduled for that moment, not started at it.
+    pub scheduled: bool,
     /// Another follows when it has ended.
     pub refill: bool,
     /// Its recipients have external ids.
@@ -40,8 +42,17 @@ impl Job {
     /// A campaign of an entry that starts at the begin, of recipients without anything special.
     #[must_use]
     pub fn new(plan: CampaignPlan, entry: &str, recipients: u32) -> Self {
-        let (start, refill) = (Duration::ZERO, false);
-        Self { plan, entry: entry.to_owned(), recipients, start, refill, external_ids: false, long: false, repeated: 0 }
+        Self {
+            plan,
+            entry: entry.to_owned(),
+            recipients,
+            start: Duration::ZERO,
+            scheduled: false,
+            refill: false,
+            external_ids: false,
+            long: false,
+            repeated: 0,
+        }
     }
 }
 
@@ -100,6 +111,7 @@ pub fn job(scenario: &Scenario, place: usize, n: u32) -> Job {
         Duration::from_secs_f64(entry.start_s) + Duration::from_millis(u64::from(entry.stagger_ms) * u64::from(n));
     Job {
         start,
+        scheduled: entry.scheduled,
         refill: entry.refill,
         external_ids: entry.external_ids,
         long: entry.long,

@@ -196,6 +196,15 @@ fn the_same_seed_gives_the_same_load() {
 }
 
 #[test]
+fn scheduled_campaigns_need_time_to_be_sealed_and_are_not_followed() {
+    let head = "about = \"a\"\n[[lines]]\nceiling = 100\n[[campaigns]]\nlasts_s = 10\nscheduled = true\n";
+    let scenario = read("t", &format!("{head}start_s = 2\n"), &[], 1.0).expect("reads");
+    assert!(load::jobs(&scenario).iter().all(|job| job.scheduled && job.start.as_secs() == 2));
+    let error = read("t", &format!("{head}refill = true\n"), &[], 1.0).expect_err("neither").to_string();
+    assert!(error.contains("campaigns[0].start_s") && error.contains("campaigns[0].refill"), "{error}");
+}
+
+#[test]
 fn without_a_rate_the_ceilings_are_shared() {
     let text = "about = \"a\"\n[[lines]]\ncount = 4\nceiling = 100\n[[campaigns]]\ncount = 8\nlasts_s = 10\n[probe]\n";
     let scenario = read("t", text, &[], 1.0).expect("reads");
