@@ -170,8 +170,7 @@ fn bar(name: &str, count: u64, total: u64, width: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sluice_proto::v1::CampaignStats;
-    use sluice_proto::v1::{CampaignDelta, StageCount, StatusCount};
+    use sluice_proto::v1::{CampaignDelta, CampaignStats, StageCount, StatusCount};
 
     fn time(seconds: i64) -> Option<prost_types::Timestamp> {
         Some(prost_types::Timestamp { seconds, nanos: 0 })
