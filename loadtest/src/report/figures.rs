@@ -51,7 +51,7 @@ pub const ALL: &[Kind] = &[
     less("start.p50", "ms", "start call to the first byte at the provider, median over campaigns"),
     less("start.p99", "ms", "the same, 99th percentile"),
     less("start.longest", "ms", "the same, longest"),
-    less("start.early", "messages", "arrived before the start of their campaign was asked for"),
+    less("start.early", "messages", "arrived before their campaign's start was called, or its scheduled time"),
     less("due.p50", "ms", "intent (the recipient's turn) to the provider's acceptance, median"),
     less("due.p99", "ms", "the same, 99th percentile"),
     less("due.p999", "ms", "the same, 99.9th percentile"),

@@ -70,36 +70,35 @@ async fn make(stage: &Stage, job: Job) -> anyhow::Result<usize> {
     Ok(made.len() - 1)
 }
 
-/// Starts every campaign at its time, counted from the begin; returns when the last is started.
+/// Starts every campaign at its time, counted from the begin; returns when the last has its time behind it.
 pub async fn start_all(stage: &Arc<Stage>) {
     let mut starts = tokio::task::JoinSet::new();
-    let number = stage.made.lock().len();
-    for place in 0..number {
+    let begin_ms = (now_ns() - stage.begin.elapsed().as_nanos() as u64) / 1_000_000;
+    let jobs: Vec<(Duration, bool)> =
+        stage.made.lock().iter().map(|made| (made.job.start, made.job.scheduled)).collect();
+    for (place, (after, scheduled)) in jobs.iter().copied().enumerate() {
         let stage = Arc::clone(stage);
         starts.spawn(async move {
-            let (after, scheduled) = {
-                let job = &stage.made.lock()[place].job;
-                (job.start, job.scheduled)
-            };
+            let at_ms = scheduled.then(|| begin_ms + after.as_millis() as u64);
             if !scheduled {
                 tokio::time::sleep_until(stage.begin + after).await;
             }
-            if let Err(error) = start(&stage, place).await {
+            if let Err(error) = start(&stage, place, at_ms).await {
                 stage.failed(error);
             }
         });
     }
     while starts.join_next().await.is_some() {}
+    let last = jobs.iter().map(|(after, _)| *after).max().unwrap_or_default();
+    tokio::time::sleep_until(stage.begin + last).await;
 }
 
-/// Starts or schedules one campaign; its latency counts from now or its time, however often the call has to be made.
-async fn start(stage: &Stage, place: usize) -> anyhow::Result<()> {
-    let (id, at_ms) = {
+/// Starts one campaign, or schedules it for `at_ms`; its latency counts from now or from then, however often the call has to be made.
+async fn start(stage: &Stage, place: usize, at_ms: Option<u64>) -> anyhow::Result<()> {
+    let id = {
         let made = &mut stage.made.lock()[place];
-        let ahead = (stage.begin + made.job.start).saturating_duration_since(Instant::now());
-        let at_ms = made.job.scheduled.then(|| (now_ns() + ahead.as_nanos() as u64) / 1_000_000);
         made.started_ns = at_ms.map_or_else(now_ns, |at| at * 1_000_000);
-        (made.job.plan.id.clone(), at_ms)
+        made.job.plan.id.clone()
     };
     let end = Instant::now() + START;
     loop {
@@ -108,17 +107,27 @@ async fn start(stage: &Stage, place: usize) -> anyhow::Result<()> {
             Some(at_ms) => customer.schedule(&id, at_ms).await,
             None => customer.start(&id).await,
         };
-        let Err(error) = asked else { return Ok(()) };
+        let Err(error) = asked else { return at_ms.map_or(Ok(()), in_time) };
         // The call may have been taken and its answer lost with the server.
         let state = customer.get(&id).await.map(|campaign| campaign.state());
         if state.is_ok_and(|state| !matches!(state, CampaignState::Draft | CampaignState::Unspecified)) {
-            return Ok(());
+            return at_ms.map_or(Ok(()), in_time);
         }
         if Instant::now() >= end {
             return Err(error);
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// What was sealed after its time begins by itself, and not beside the others.
+fn in_time(at_ms: u64) -> anyhow::Result<()> {
+    let late_ms = (now_ns() / 1_000_000).saturating_sub(at_ms);
+    anyhow::ensure!(
+        late_ms == 0,
+        "a campaign was sealed {late_ms} ms after the time it was scheduled for: raise its start_s"
+    );
+    Ok(())
 }
 
 /// Follows campaigns that are to be followed by others, until `over`.
@@ -153,7 +162,7 @@ async fn follow(stage: &Stage, place: usize, n: u32, count: u32, over: &AtomicBo
         let _held = stage.world.lock().await;
         n += count;
         let made = make(stage, load::job(&stage.scenario, place, n)).await.context("refill")?;
-        start(stage, made).await.context("refill")?;
+        start(stage, made, None).await.context("refill")?;
     }
     Ok(())
 }

@@ -71,7 +71,9 @@ pub fn figures(remains: &Remains<'_>, ear: &mut Ear) -> (BTreeMap<String, f64>, 
         }
     };
     let starts = crate::measure::histogram::Latencies::default();
-    for made in remains.made.iter().filter(|made| made.started_ns > 0 && made.job.entry != PROBE) {
+    // A schedule is looked at once a second: how long that took says nothing of a start.
+    let called = |made: &&Made| made.started_ns > 0 && made.job.entry != PROBE && !made.job.scheduled;
+    for made in remains.made.iter().filter(called) {
         if let Some(first) = ear.arrivals.first_of(made.range()) {
             starts.note_us(first.saturating_sub(made.started_ns) / 1_000);
         }

@@ -15,6 +15,8 @@ const LISTS: [&str; 3] = ["lines", "campaigns", "disturbances"];
 const OWN_SECTIONS: [&str; 5] = ["listen", "auth", "accounts", "data_dir", "public_base_url"];
 /// Names of campaigns that the harness makes itself.
 const OWN_NAMES: [&str; 2] = [super::load::PROBE, super::load::PAIR];
+/// Campaigns that are sealed in a second at least, on two cores: seals queue up at the ledger's writer.
+const SEALED_PER_SECOND: f64 = 40.0;
 /// Most recipients over all campaigns: the simulator's ledger counts in 32 bits and lives in memory.
 const RECIPIENTS_MAX: u64 = 50_000_000;
 
@@ -206,7 +208,10 @@ fn scaled(scenario: &mut Scenario, scale: f64) {
         use super::file::Span;
         campaign.recipients = campaign.recipients.map(|span| Span::Between(span.ends().map(whole)));
         campaign.lasts_s = campaign.lasts_s.map(whole);
-        campaign.start_s *= scale;
+        // Sealing takes its time, however long the rest is.
+        if !campaign.scheduled {
+            campaign.start_s *= scale;
+        }
     }
     for disturbance in &mut scenario.disturbances {
         disturbance.at_s *= scale;
@@ -331,15 +336,13 @@ fn check_campaign(scenario: &Scenario, n: usize, campaign: &Campaign, problems: 
     problems.unless((1..=16_384).contains(&campaign.workers), &key("workers"), "must be 1 to 16384");
     problems.unless((1..=86_400).contains(&campaign.echo_wait_s), &key("echo_wait_s"), "must be 1 to 86400");
     problems.unless((0.0..=86_400.0).contains(&campaign.start_s), &key("start_s"), "must be 0 to 86400");
-    if campaign.scheduled && campaign.start_s <= 0.0 {
-        problems.hinted(
-            key("start_s"),
-            "leaves no time to seal scheduled campaigns",
-            "a second for each hundred of them",
-        );
+    let sealed_s = f64::from(campaign.count) / SEALED_PER_SECOND;
+    if campaign.scheduled && (0.0..sealed_s).contains(&campaign.start_s) {
+        let message = format!("must be at least {sealed_s} for {} scheduled campaigns", campaign.count);
+        problems.hinted(key("start_s"), message, "they are sealed before");
     }
     if campaign.scheduled && campaign.refill {
-        problems.note(key("refill"), "follows a campaign that ended at once, not by schedule");
+        problems.note(key("refill"), "starts what follows at once: it cannot be scheduled");
     }
     let ends = |span: super::file::Span| span.ends()[0] >= 1 && span.ends()[0] <= span.ends()[1];
     problems.unless(campaign.rate.is_none_or(ends), &key("rate"), "must be at least 1, lowest first");

@@ -230,8 +230,8 @@ pub struct Campaign {
     pub start_s: f64,
     /// Time between two starts, ms.
     pub stagger_ms: u32,
-    /// They are sealed from the begin on and started by the server itself, whose clock looks at them once a second: all of one second begin
-    /// side by side, however many they are.
+    /// They are sealed from the begin on and started by the server, which looks once a second whose time has come: all of one second at the
+    /// same look.
     pub scheduled: bool,
     /// One that has ended is followed by another, until the disturbances are over.
     pub refill: bool,

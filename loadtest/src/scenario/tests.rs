@@ -32,6 +32,32 @@ fn every_shipped_scenario_is_right_and_every_file_is_shipped() {
     assert_eq!(files, known);
 }
 
+/// The keys that a part of a file has, by what is said of one that it has not.
+fn keys<T: serde::de::DeserializeOwned + std::fmt::Debug>() -> Vec<String> {
+    let said = toml::from_str::<T>("no-such-key = 1").expect_err("no part has such a key").to_string();
+    let (_, known) = said.split_once("expected").expect("says which there are");
+    known.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+#[test]
+fn smoke_shows_every_key() {
+    use super::file::{Campaign, Disturbance, Floor, Line, Probe, Witness};
+    let (_, smoke) = SHIPPED.iter().find(|(one, _)| *one == "smoke").expect("shipped");
+    let parts = [
+        keys::<Campaign>(),
+        keys::<Disturbance>(),
+        keys::<Floor>(),
+        keys::<Line>(),
+        keys::<Probe>(),
+        keys::<Witness>(),
+    ];
+    // A key that would be at odds with another stands in that one's comment.
+    let is_shown =
+        |key: &String| smoke.split([' ', '\n']).collect::<Vec<_>>().windows(2).any(|pair| pair == [key, "="]);
+    let missing: Vec<String> = parts.concat().into_iter().filter(|key| !is_shown(key)).collect();
+    assert!(missing.is_empty(), "not in smoke.toml: {missing:?}");
+}
+
 /// A server that holds recipients, statuses or counts back for minutes is wrong on a quiet day and in a burst, however fast it answers.
 #[test]
 fn quiet_days_and_bursts_bound_how_late_things_are() {
@@ -197,10 +223,12 @@ fn the_same_seed_gives_the_same_load() {
 
 #[test]
 fn scheduled_campaigns_need_time_to_be_sealed_and_are_not_followed() {
-    let head = "about = \"a\"\n[[lines]]\nceiling = 100\n[[campaigns]]\nlasts_s = 10\nscheduled = true\n";
-    let scenario = read("t", &format!("{head}start_s = 2\n"), &[], 1.0).expect("reads");
-    assert!(load::jobs(&scenario).iter().all(|job| job.scheduled && job.start.as_secs() == 2));
-    let error = read("t", &format!("{head}refill = true\n"), &[], 1.0).expect_err("neither").to_string();
+    let head = "about = \"a\"\n[[lines]]\nceiling = 100\n[[campaigns]]\nlasts_s = 10\ncount = 100\nscheduled = true\n";
+    for scale in [1.0, 0.1] {
+        let scenario = read("t", &format!("{head}start_s = 2.5\n"), &[], scale).expect("reads");
+        assert!(load::jobs(&scenario).iter().all(|job| job.scheduled && job.start.as_millis() == 2_500));
+    }
+    let error = read("t", &format!("{head}start_s = 2.4\nrefill = true\n"), &[], 1.0).expect_err("neither").to_string();
     assert!(error.contains("campaigns[0].start_s") && error.contains("campaigns[0].refill"), "{error}");
 }
 
