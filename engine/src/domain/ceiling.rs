@@ -22,9 +22,10 @@ pub struct Aim {
 }
 
 impl Aim {
-    /// How much slower the aim is than what the window lets through at most, as a share. What leaves late at the gate leaves late again
-    /// a window later, since its place is not free before; were both equally fast, no lateness would ever end, and each timer's grain would
-    /// come on top. So 2 ms of it are made up for in each second.
+    /// How much slower the aim is than what the window lets through at most, as a share. A message that leaves late frees its place late,
+    /// so another is late a window later; were both equally fast, no lateness would ever end, and each timer's grain would come on top.
+    /// So 2 ms of it are made up for in each second. (Where messages cost more than one unit, and the ceiling is no multiple of that, the
+    /// window lets through fewer than the aim counts on, and paces by itself.)
     pub const HEADROOM: f64 = 0.002;
 
     /// The rate of an aim below `window`, permits per second.
@@ -264,9 +265,10 @@ mod tests {
             prop_assert!(highest(&sent) <= u64::from(ceiling));
         }
 
-        /// With standing demand and wake-ups late by up to 3 ms, at least 0.99 of the ceiling is used over any 10 s.
+        /// With standing demand and wake-ups late by up to 3 ms, at least 0.99 of the ceiling is used over any 10 s. (Below 33 a single
+        /// message is more than what may be left over.)
         #[test]
-        fn standing_demand_uses_the_ceiling(ceiling in 20_u32..2_000, lateness in prop::collection::vec(0_u64..3_000_000, 64)) {
+        fn standing_demand_uses_the_ceiling(ceiling in 33_u32..2_000, lateness in prop::collection::vec(0_u64..3_000_000, 64)) {
             let mut window = Window::new(ceiling, GUARD, ms(0));
             let mut aim = Aim::new(Aim::rate_below(&window), ALLOWANCE, ms(0));
             let (mut now, mut sent, mut turn) = (ms(0), 0_u64, 0_usize);
@@ -287,7 +289,7 @@ mod tests {
         }
     }
 
-    /// A sender that is held up once, and whose timers come a little late, is as even ten seconds later as if nothing had been.
+    /// A sender that is held up once, and whose timers come a little late, is even again ten seconds later.
     #[test]
     fn lateness_is_made_up_for_and_not_repeated_every_second() {
         const CEILING: u32 = 1_000;
@@ -315,7 +317,7 @@ mod tests {
             times.windows(2).map(|pair| pair[1].since(*pair[0])).max().unwrap()
         };
         assert!(longest_pause(1_000, 2_000) >= Duration::from_millis(15), "it was held up");
-        assert!(longest_pause(12_000, 30_000) <= Duration::from_millis(5), "{:?}", longest_pause(12_000, 30_000));
+        assert!(longest_pause(12_000, 30_000) <= Duration::from_millis(3), "{:?}", longest_pause(12_000, 30_000));
     }
 
     #[test]

@@ -266,6 +266,7 @@ impl LineShared {
     pub(crate) fn in_flight_limit(&self) -> u32 {
         let now = self.clock.mono();
         let gate = &mut *self.gate.lock();
+        gate.follow(now);
         gate.flight.limit(f64::from(gate.window.ceiling()) * gate.aimed, now)
     }
 
@@ -389,5 +390,35 @@ mod tests {
         line.hold_now();
         line.forget_expected_hold();
         assert!(!is_held(), "not written: the line follows its record");
+    }
+
+    /// Permits of the aim in ten seconds, each taken as soon as it is due.
+    async fn permits_in_ten_seconds(line: &LineShared) -> u32 {
+        let end = line.clock.mono() + Duration::from_secs(10);
+        let mut permits = 0;
+        while line.clock.mono() < end {
+            match line.aim(1) {
+                Ok(()) => permits += 1,
+                Err(due) => line.clock.sleep_until(due.expect("nothing stops the line")).await,
+            }
+        }
+        permits
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_aim_follows_guard_ceiling_and_slow_down() {
+        let record = |version, ceiling| Line { version, ceiling, ..conformance::line("line-1", "100") };
+        let config = EngineConfig { jitter_guard: Duration::from_millis(250), ..EngineConfig::default() };
+        let lease = Arc::new(Lease::forever(Clock::system()));
+        let line = LineShared::new(record(1, 1_000), None, Clock::system(), &config, lease);
+        // 1,000 in 1.25 s, less the headroom; at most the allowance (10 ms) more.
+        let permits = permits_in_ten_seconds(&line).await;
+        assert!((7_983..=7_993).contains(&permits), "{permits} at 1,000/s");
+        line.set_record(record(2, 500));
+        let permits = permits_in_ten_seconds(&line).await;
+        assert!((3_990..=3_997).contains(&permits), "{permits} at 500/s");
+        line.slow_down();
+        let slowed = permits_in_ten_seconds(&line).await;
+        assert!(slowed < permits * 9 / 10, "{slowed} after a slow-down");
     }
 }
