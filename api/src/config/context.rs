@@ -6,11 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use super::ENVIRONMENT_PREFIX;
-use super::report::{Kind, Place, Problem, nearest};
+use super::report::{Kind, PROBLEMS_SHOWN_MAX, Place, Problem, nearest};
 
 /// Everything that reading needs and collects.
 pub(super) struct Context<'i> {
-    /// Where each line of the file ends. A file that is something else has a problem on each, and each asks for its line.
+    /// Where each line of the file ends, found once: a file that is no configuration has a problem on every line.
     line_ends: Vec<usize>,
     /// The directory that relative paths start from: that of the file.
     pub(super) base: &'i Path,
@@ -62,10 +62,11 @@ impl<'i> Context<'i> {
             message: "overrides no key".to_owned(),
             hint: None,
         }));
-        for problem in problems.iter_mut().filter(|p| p.kind == Kind::UnknownKey && p.hint.is_none()) {
+        problems.sort_by(|a, b| a.place.cmp(&b.place));
+        let shown = problems.iter_mut().take(PROBLEMS_SHOWN_MAX);
+        for problem in shown.filter(|p| p.kind == Kind::UnknownKey && p.hint.is_none()) {
             problem.hint = guess(problem, &keys);
         }
-        problems.sort_by(|a, b| a.place.cmp(&b.place));
         (problems, keys)
     }
 }

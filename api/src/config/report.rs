@@ -5,7 +5,7 @@ use std::fmt;
 use super::Config;
 
 /// Most problems that are shown: a file that is no configuration at all has one on each line.
-const PROBLEMS_SHOWN_MAX: usize = 50;
+pub(super) const PROBLEMS_SHOWN_MAX: usize = 50;
 /// Most characters that are quoted of what stands in a file: a file that was named by mistake may hold a secret on one line.
 const EXCERPT_CHARS_MAX: usize = 40;
 
