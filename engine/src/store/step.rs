@@ -141,7 +141,7 @@ pub(super) fn rejoin(state: &mut MessageState) {
         _ if failed => Some(Phase::Failed),
         _ if sent => Some(Phase::Accepted),
         // The newest did not leave, and need not.
-        Phase::Pending if state.older_sent && !state.again => Some(Phase::Accepted),
+        Phase::Pending | Phase::Accepted | Phase::Failed if state.older_sent && !state.again => Some(state.by_older()),
         _ => None,
     };
     if let Some(phase) = settled.filter(|phase| *phase != state.phase) {

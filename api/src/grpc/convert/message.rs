@@ -46,22 +46,23 @@ fn attempt(view: AttemptView) -> v1::Attempt {
     }
 }
 
-/// Where an attempt is: the owner's word for the newest one, otherwise what is known of it.
+/// Where an attempt is: the owner's word for the newest one while that is open, otherwise what is known of it. (A message may have its
+/// outcome by an older attempt, while nobody ever heard of the newest.)
 fn attempt_phase(attempt: &Attempt, newest: Option<Phase>) -> v1::AttemptPhase {
     use v1::AttemptPhase as P;
     match newest {
         Some(Phase::InFlight) => return P::Intent,
-        Some(Phase::Accepted) if attempt.withdrawn_at.is_none() => return P::Accepted,
         Some(Phase::InDoubt) => return P::InDoubt,
         Some(Phase::Unconfirmed) => return P::Unconfirmed,
-        Some(Phase::Failed) => return P::Failed,
-        Some(Phase::Accepted | Phase::Pending) | None => {}
+        Some(Phase::Accepted | Phase::Failed | Phase::Pending) | None => {}
     }
     if attempt.withdrawn_at.is_some() {
         P::Withdrawn
-    } else if attempt.accepted_at.is_some() || attempt.sent.is_some() || attempt.delivered.is_some() {
+    } else if attempt.failed.is_some() {
+        P::Failed
+    } else if attempt.was_sent() {
         P::Accepted
-    } else if attempt.failed.is_some() || attempt.failure.is_some() {
+    } else if attempt.failure.is_some() {
         P::Failed
     } else if attempt.doubt_at.is_some() {
         P::InDoubt

@@ -124,7 +124,7 @@ impl Attempt {
     }
 
     /// Whether the provider took it, by its answer or by a report.
-    pub(super) fn was_sent(&self) -> bool {
+    pub fn was_sent(&self) -> bool {
         self.accepted_at.is_some() || self.stage() > Stage::Queued
     }
 }

@@ -30,7 +30,7 @@ pub struct MessageState {
     pub doubled: bool,
     /// The newest attempt.
     pub newest: Option<Attempt>,
-    /// Older attempts, oldest first. The store loads them only for an event about one of them.
+    /// Older attempts, oldest first. The store loads them for an event about one of them, and where one of them was sent.
     pub older: Vec<Attempt>,
 }
 
@@ -185,7 +185,7 @@ impl MessageState {
     /// sent any more, just as when that report had come a moment later ([`Self::report`]).
     fn wait_again(&mut self, due_at: UnixMillis) {
         if self.older_sent && !self.again {
-            self.settle_in(Phase::Accepted);
+            self.settle_in(self.by_older());
         } else {
             self.phase = Phase::Pending;
             self.due_at = Some(due_at);
@@ -201,10 +201,33 @@ impl MessageState {
         facts.provider_id.get_or_insert(provider_id);
         self.accepted = true;
         // Pending: it was in doubt and is to be sent again; the late answer makes that needless.
-        if self.is_newest(attempt) && self.phase != Phase::Failed {
+        let failed = self.newest.as_ref().is_some_and(|newest| newest.failed.is_some());
+        if self.is_newest(attempt) && !failed {
             self.settle_in(Phase::Accepted);
         }
+        self.follow_older();
         Applied::Changed
+    }
+
+    /// Where a message stands of which nothing more leaves because an older attempt was sent, while the provider never spoke of the newest
+    /// one: as the newest of those ended of which it did. What was sent and failed then is no message that was sent.
+    pub(crate) fn by_older(&self) -> Phase {
+        let spoken_of = |a: &&Attempt| a.was_sent() || a.failed.is_some();
+        let newest = self.older.iter().filter(spoken_of).max_by_key(|a| a.number);
+        if newest.is_some_and(|a| a.failed.is_some()) { Phase::Failed } else { Phase::Accepted }
+    }
+
+    /// A message that shows what became of an older attempt goes on doing so when more is heard of those.
+    fn follow_older(&mut self) {
+        let settled = matches!(self.phase, Phase::Accepted | Phase::Failed);
+        if settled && self.older_sent && !self.again && self.is_silent() {
+            self.settle_in(self.by_older());
+        }
+    }
+
+    /// Whether the newest attempt shows nothing of its own.
+    fn is_silent(&self) -> bool {
+        self.newest.as_ref().is_none_or(|a| !a.was_sent() && a.failed.is_none())
     }
 
     fn settle_in(&mut self, phase: Phase) {
@@ -284,14 +307,18 @@ impl MessageState {
         if self.is_newest(attempt) {
             let failed = self.newest.as_ref().is_some_and(|a| a.failed.is_some());
             self.settle_in(if failed { Phase::Failed } else { Phase::Accepted });
-        } else if what != Reported::Failed {
-            self.doubled |= self.older_sent && stage_before == Stage::Queued;
-            self.older_sent = true;
-            self.again = false;
-            if self.phase == Phase::Pending {
-                // The newest attempt did not leave (withdrawn, refused, or not yet made): nothing needs to be sent any more.
-                self.settle_in(Phase::Accepted);
+        } else {
+            if what != Reported::Failed {
+                self.doubled |= self.older_sent && stage_before == Stage::Queued;
+                self.older_sent = true;
+                self.again = false;
             }
+            if self.phase == Phase::Pending && what != Reported::Failed {
+                // The newest attempt did not leave (withdrawn, refused, or not yet made), or nobody heard of it: nothing needs to be sent
+                // any more.
+                self.settle_in(self.by_older());
+            }
+            self.follow_older();
         }
         Applied::Changed
     }

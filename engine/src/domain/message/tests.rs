@@ -226,6 +226,47 @@ fn an_echo_of_an_old_attempt_keeps_a_withdrawn_or_refused_newer_one_from_leaving
     }
 }
 
+/// The first attempt in doubt, a second one in doubt of which nobody ever hears, and the two reports of the first at any moments.
+#[test]
+fn what_was_sent_by_an_older_attempt_and_failed_shows_as_failed_in_any_order() {
+    let expired = || Event::DoubtExpired { at: at(900), resend_up_to: Some(5) };
+    let own = [doubt(2), expired()];
+    let reports = [report(1, Reported::Sent), report(1, Reported::Failed)];
+    let mut seen = 0;
+    for (first, second) in [(0, 1), (1, 0)] {
+        for (before, between) in [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (2, 0)] {
+            let mut state = in_flight();
+            state.apply(doubt(1), None);
+            state.apply(expired(), None);
+            assert_eq!(state.apply(intent(2), None), Applied::Changed);
+            let mut tally = Tally::default();
+            tally.add(&state.facets(None));
+            let events = own[..before]
+                .iter()
+                .chain([&reports[first]])
+                .chain(&own[before..before + between])
+                .chain([&reports[second]])
+                .chain(&own[before + between..]);
+            for event in events {
+                let old = state.facets(None);
+                state.apply(event.clone(), None);
+                tally.shift(&old, &state.facets(None));
+            }
+            let name = format!("{first} {before} {between}: {state:?}");
+            assert_eq!((state.shown(None), state.reached), (Shown::Failed, Stage::Sent), "{name}");
+            let mut recount = Tally::default();
+            recount.add(&state.facets(None));
+            assert_eq!(tally, recount, "{name}");
+            assert_eq!(state.apply(intent(3), None), Applied::Refused, "{name}");
+            // The newest shows, once the provider speaks of it.
+            state.apply(report(2, Reported::Sent), None);
+            assert_eq!((state.shown(None), state.doubled), (Shown::Sent, true), "{name}");
+            seen += 1;
+        }
+    }
+    assert_eq!(seen, 12);
+}
+
 #[test]
 fn a_double_is_found_in_any_order_and_only_when_both_were_sent() {
     let events = [report(1, Reported::Sent), accepted(2), report(2, Reported::Failed), report(1, Reported::Read)];

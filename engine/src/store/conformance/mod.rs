@@ -58,6 +58,7 @@ macro_rules! name_promises {
             way::ending_again_takes_back_what_was_to_be_sent_again,
             way::facts_of_every_attempt_are_kept,
             way::an_old_attempts_echo_is_applied_to_it,
+            way::what_an_older_attempt_came_to_shows_while_the_newest_is_silent,
             counts::failures_are_counted_by_the_code_that_is_shown,
             counts::the_recount_equals_what_is_kept,
             counts::a_tenants_totals_are_the_sum_of_its_campaigns,

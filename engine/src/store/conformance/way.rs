@@ -294,3 +294,30 @@ pub(crate) async fn an_old_attempts_echo_is_applied_to_it(factory: &dyn Factory)
     assert!(record.state.older[0].delivered.is_some());
     assert_eq!(checked_counts(&*store, key).await.tally.doubles, 1);
 }
+
+/// However it comes to be known, and in whatever commits: what is said of an older attempt while nobody hears of the newest decides.
+pub(crate) async fn what_an_older_attempt_came_to_shows_while_the_newest_is_silent(factory: &dyn Factory) {
+    let resend = || Event::DoubtExpired { at: at(6_000), resend_up_to: Some(5) };
+    let store = factory.open();
+    let key = running(&*store, "silent", 5).await.key;
+    for seq in 0..2 {
+        all_apply(&*store, key, vec![(seq, intent(1)), (seq, doubt(1, 6_000)), (seq, resend())]).await;
+        all_apply(&*store, key, vec![(seq, intent(2)), (seq, doubt(2, 6_000))]).await;
+    }
+    all_apply(&*store, key, vec![(0, report(1, Reported::Failed)), (1, report(1, Reported::Sent))]).await;
+    store.close().await.unwrap();
+    drop(store);
+    let store = factory.open();
+    all_apply(&*store, key, vec![(0, report(1, Reported::Sent)), (1, report(1, Reported::Failed))]).await;
+    // Nothing is known of the older attempt here but what was kept.
+    all_apply(&*store, key, vec![(0, resend()), (1, resend())]).await;
+    for seq in 0..2 {
+        let record = store.message(message(key, seq)).await.unwrap();
+        assert_eq!((record.shown, record.state.reached), (Shown::Failed, Stage::Sent), "{seq}");
+    }
+    assert_eq!(checked_counts(&*store, key).await.tally.count(Shown::Failed), 2);
+    all_apply(&*store, key, vec![(0, report(2, Reported::Delivered))]).await;
+    assert_eq!(store.message(message(key, 0)).await.unwrap().shown, Shown::Delivered);
+    let kept = checked_counts(&*store, key).await.tally;
+    assert_eq!((kept.count(Shown::Failed), kept.doubles), (1, 1));
+}

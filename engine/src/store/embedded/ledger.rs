@@ -46,7 +46,7 @@ impl<'c> Statements<'c> {
         let (columns, facts, last) = (rows::columns(""), rows::FACTS.join(", "), all + 1);
         Ok(Self {
             load: conn.prepare(&format!("SELECT {columns} FROM message WHERE id = ?1"))?,
-            load_older: conn.prepare(&format!("SELECT {facts} FROM attempt WHERE message = ?1 AND attempt = ?2"))?,
+            load_older: conn.prepare(&format!("SELECT {facts} FROM attempt WHERE message = ?1"))?,
             is_recipient: conn.prepare("SELECT 1 FROM recipient WHERE id = ?1")?,
             insert: conn.prepare(&format!("INSERT INTO message ({columns}, id) VALUES ({})", marks(last)))?,
             update: conn.prepare(&format!("UPDATE message SET {} WHERE id = ?{last}", sets.join(", ")))?,
@@ -137,8 +137,8 @@ impl<'c> Ledger<'c> {
         };
         let newest = row.state.newest.as_ref().map_or(0, |newest| newest.number);
         let about_older = event.attempt().filter(|attempt| *attempt < newest);
-        if let Some(attempt) = about_older {
-            remember_older(sql, id, attempt, &mut row.state)?;
+        if about_older.is_some() || row.state.older_sent {
+            remember_older(sql, id, &mut row.state)?;
         }
         let was_dirty = segment.dirty;
         let moved = match step(&mut row.state, event, end, end) {
@@ -239,15 +239,16 @@ fn load(sql: &mut Statements<'_>, id: i64, has_holes: bool) -> Try<Option<Cached
     Ok(Some(CachedRow::default()))
 }
 
-/// Puts one older attempt into the state, for an event about it.
-fn remember_older(sql: &mut Statements<'_>, id: i64, attempt: u16, state: &mut MessageState) -> Try<()> {
-    if state.older.iter().any(|older| older.number == attempt) {
-        return Ok(());
+/// Puts the older attempts into the state, for an event about one of them, and for those where it matters how they ended.
+fn remember_older(sql: &mut Statements<'_>, id: i64, state: &mut MessageState) -> Try<()> {
+    let mut found = sql.load_older.query([id])?;
+    while let Some(row) = found.next()? {
+        let read = read_facts(row, 0)?;
+        if !state.older.iter().any(|older| older.number == read.number) {
+            state.older.push(read);
+        }
     }
-    let mut found = sql.load_older.query((id, attempt))?;
-    if let Some(row) = found.next()? {
-        state.older.push(read_facts(row, 0)?);
-    }
+    state.older.sort_unstable_by_key(|older| older.number);
     Ok(())
 }
 
