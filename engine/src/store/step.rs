@@ -129,14 +129,13 @@ pub(super) fn count_code(failures: &mut BTreeMap<u32, u64>, code: u32, by: i64) 
 pub(super) fn rejoin(state: &mut MessageState) {
     let attempts = || state.newest.iter().chain(&state.older);
     let conflict = |a: &Attempt| a.failed.is_some() && a.stage() >= Stage::Delivered;
-    let was_sent = |a: &Attempt| a.accepted_at.is_some() || a.stage() > Stage::Queued;
     let (reached, conflicts) = (attempts().map(Attempt::stage).max(), attempts().any(conflict));
     state.reached = reached.unwrap_or_default();
     state.conflict = conflicts;
-    state.accepted |= attempts().any(was_sent);
+    state.accepted |= attempts().any(Attempt::was_sent);
     state.older_sent |= state.older.iter().any(|a| a.stage() > Stage::Queued);
     let (failed, sent) =
-        state.newest.as_ref().map_or((false, false), |newest| (newest.failed.is_some(), was_sent(newest)));
+        state.newest.as_ref().map_or((false, false), |newest| (newest.failed.is_some(), newest.was_sent()));
     let settled = match state.phase {
         _ if failed => Some(Phase::Failed),
         _ if sent => Some(Phase::Accepted),

@@ -201,8 +201,7 @@ impl MessageState {
         facts.provider_id.get_or_insert(provider_id);
         self.accepted = true;
         // Pending: it was in doubt and is to be sent again; the late answer makes that needless.
-        let failed = self.newest.as_ref().is_some_and(|newest| newest.failed.is_some());
-        if self.is_newest(attempt) && !failed {
+        if self.is_newest(attempt) && !self.newest_failed() {
             self.settle_in(Phase::Accepted);
         }
         self.follow_older();
@@ -223,6 +222,10 @@ impl MessageState {
         if settled && self.older_sent && !self.again && self.is_silent() {
             self.settle_in(self.by_older());
         }
+    }
+
+    fn newest_failed(&self) -> bool {
+        self.newest.as_ref().is_some_and(|a| a.failed.is_some())
     }
 
     /// Whether the newest attempt shows nothing of its own.
@@ -305,18 +308,17 @@ impl MessageState {
         // A report is also the provider's word that it took the message.
         self.accepted = true;
         if self.is_newest(attempt) {
-            let failed = self.newest.as_ref().is_some_and(|a| a.failed.is_some());
-            self.settle_in(if failed { Phase::Failed } else { Phase::Accepted });
+            self.settle_in(if self.newest_failed() { Phase::Failed } else { Phase::Accepted });
         } else {
             if what != Reported::Failed {
                 self.doubled |= self.older_sent && stage_before == Stage::Queued;
                 self.older_sent = true;
                 self.again = false;
-            }
-            if self.phase == Phase::Pending && what != Reported::Failed {
-                // The newest attempt did not leave (withdrawn, refused, or not yet made), or nobody heard of it: nothing needs to be sent
-                // any more.
-                self.settle_in(self.by_older());
+                if self.phase == Phase::Pending {
+                    // The newest attempt did not leave (withdrawn, refused, or not yet made), or nobody heard of it: nothing needs to be
+                    // sent any more.
+                    self.settle_in(self.by_older());
+                }
             }
             self.follow_older();
         }

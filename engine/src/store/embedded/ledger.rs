@@ -9,8 +9,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use rusqlite::{Connection, OptionalExtension as _, Statement};
 
 use super::cache::{CachedRow, RowCache};
+use super::counts;
 use super::error::{Try, damaged};
-use super::rows::{self, bind_facts, bind_register, read_facts, read_state, row_id};
+use super::rows::{self, bind_facts, bind_register, read_state, row_id};
 use super::tallies::{self, HotCampaign, bind_segment};
 use crate::domain::ids::{CampaignKey, LineKey};
 use crate::domain::message::{Attempt, MessageState};
@@ -27,7 +28,6 @@ const CAMPAIGNS_HELD_MAX: usize = 1_024;
 /// The statements of the hot path, compiled once a connection.
 struct Statements<'c> {
     load: Statement<'c>,
-    load_older: Statement<'c>,
     is_recipient: Statement<'c>,
     insert: Statement<'c>,
     update: Statement<'c>,
@@ -46,7 +46,6 @@ impl<'c> Statements<'c> {
         let (columns, facts, last) = (rows::columns(""), rows::FACTS.join(", "), all + 1);
         Ok(Self {
             load: conn.prepare(&format!("SELECT {columns} FROM message WHERE id = ?1"))?,
-            load_older: conn.prepare(&format!("SELECT {facts} FROM attempt WHERE message = ?1"))?,
             is_recipient: conn.prepare("SELECT 1 FROM recipient WHERE id = ?1")?,
             insert: conn.prepare(&format!("INSERT INTO message ({columns}, id) VALUES ({})", marks(last)))?,
             update: conn.prepare(&format!("UPDATE message SET {} WHERE id = ?{last}", sets.join(", ")))?,
@@ -138,7 +137,7 @@ impl<'c> Ledger<'c> {
         let newest = row.state.newest.as_ref().map_or(0, |newest| newest.number);
         let about_older = event.attempt().filter(|attempt| *attempt < newest);
         if about_older.is_some() || row.state.older_sent {
-            remember_older(sql, id, &mut row.state)?;
+            remember_older(self.conn, id, &mut row.state)?;
         }
         let was_dirty = segment.dirty;
         let moved = match step(&mut row.state, event, end, end) {
@@ -240,11 +239,10 @@ fn load(sql: &mut Statements<'_>, id: i64, has_holes: bool) -> Try<Option<Cached
 }
 
 /// Puts the older attempts into the state, for an event about one of them, and for those where it matters how they ended.
-fn remember_older(sql: &mut Statements<'_>, id: i64, state: &mut MessageState) -> Try<()> {
-    let mut found = sql.load_older.query([id])?;
-    while let Some(row) = found.next()? {
-        let read = read_facts(row, 0)?;
-        if !state.older.iter().any(|older| older.number == read.number) {
+fn remember_older(conn: &Connection, id: i64, state: &mut MessageState) -> Try<()> {
+    for read in counts::older(conn, id)? {
+        // What is held may be newer than what is written.
+        if !state.older.iter().any(|held| held.number == read.number) {
             state.older.push(read);
         }
     }
